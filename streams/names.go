@@ -1,0 +1,106 @@
+package streams
+
+import "strings"
+
+// Headers of the messages in the log. HTTP header names of the webhook keep
+// their spelling.
+const (
+	HeaderMsgID         = "Nats-Msg-Id"    // the svix-id; JetStream drops a second message with the same one
+	HeaderTTL           = "Nats-TTL"       // how long JetStream keeps this one message
+	HeaderSvixID        = "Svix-Id"        // the event's id: stable over retries, replays and endpoints
+	HeaderSvixTimestamp = "Svix-Timestamp" // seconds since 1970: when this attempt was signed
+	HeaderSvixSignature = "Svix-Signature" // as received; holds over the body as long as Rollcall-Redacted is absent
+	HeaderSource        = "Rollcall-Source"
+	HeaderReceivedAt    = "Rollcall-Received-At" // milliseconds since 1970, ingest's clock
+	HeaderRedacted      = "Rollcall-Redacted"    // JSON paths nulled before publishing, comma-separated
+	HeaderTraceparent   = "traceparent"          // W3C trace context, as received
+)
+
+// Headers of a dead letter, beside those the message had.
+const (
+	HeaderReason   = "Rollcall-Reason"   // one sentence: why the sink could not apply it
+	HeaderSink     = "Rollcall-Sink"     // ingest, store-<name>, audit, invalidate, revoke
+	HeaderEpoch    = "Rollcall-Epoch"    // epoch of the stream the message was read from; absent for ingest
+	HeaderSequence = "Rollcall-Sequence" // its sequence in that epoch; absent for ingest
+	HeaderAttempts = "Rollcall-Attempts" // how often it was tried
+)
+
+// Source says where an event came from: the value of [HeaderSource].
+type Source string
+
+// The sources of events.
+const (
+	SourceWebhook     Source = "webhook"
+	SourceBackfill    Source = "backfill"
+	SourceReconcile   Source = "reconcile"
+	SourceReadThrough Source = "readthrough"
+	SourceErase       Source = "erase"
+	SourceOperator    Source = "operator"
+)
+
+// Sink names, as they stand in [HeaderSink] and in dead letter subjects.
+const (
+	SinkIngest     = "ingest"
+	SinkAudit      = "audit"
+	SinkInvalidate = "invalidate"
+	SinkRevoke     = "revoke"
+)
+
+// SinkStore is the sink name of the store called name.
+func SinkStore(name string) string { return "store-" + name }
+
+// Names makes the names of streams, buckets and subjects. With the prefix
+// "staging" streams and buckets begin with "STAGING_" and subjects with
+// "staging."; the zero value has no prefix.
+type Names struct {
+	Prefix string
+}
+
+func (n Names) upper(name string) string {
+	if n.Prefix == "" {
+		return name
+	}
+	return strings.ToUpper(n.Prefix) + "_" + name
+}
+
+func (n Names) lower(subject string) string {
+	if n.Prefix == "" {
+		return subject
+	}
+	return n.Prefix + "." + subject
+}
+
+// Stream is the log: every event, in the order in which it was stored.
+func (n Names) Stream() string { return n.upper("CLERK") }
+
+// DeadStream holds the dead letters of all sinks.
+func (n Names) DeadStream() string { return n.upper("CLERK_DEAD") }
+
+// StateBucket keeps positions, leases and checkpoints.
+func (n Names) StateBucket() string { return n.upper("CLERK_STATE") }
+
+// StreamSubjects is the wildcard that the log listens on.
+func (n Names) StreamSubjects() string { return n.lower("clerk.>") }
+
+// DeadSubjects is the wildcard that the dead letters' stream listens on.
+func (n Names) DeadSubjects() string { return n.lower("rollcall.dead.>") }
+
+// Subject of an event.
+func (n Names) Subject(s Subject) string {
+	return n.lower("clerk." + Token(s.InstanceID) + "." + Token(s.Resource) + "." + Token(s.Action) + "." + Token(s.EntityID))
+}
+
+// ResourceSubjects matches the events of one resource in Clerk's name
+// ("organizationMembership"), of one instance or of all ("").
+func (n Names) ResourceSubjects(instanceID, resource string) string {
+	instance := "*"
+	if instanceID != "" {
+		instance = Token(instanceID)
+	}
+	return n.lower("clerk." + instance + "." + Token(resource) + ".*.*")
+}
+
+// DeadSubject is where a sink's dead letter about an event goes.
+func (n Names) DeadSubject(sink string, s Subject) string {
+	return n.lower("rollcall.dead." + Token(sink) + "." + Token(s.Resource) + "." + Token(s.Action) + "." + Token(s.EntityID))
+}
