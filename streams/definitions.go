@@ -9,14 +9,15 @@ import (
 // Options are what an operator decides about the streams and buckets.
 type Options struct {
 	Replicas int           // copies of each stream, 1 to 5; 0 means 1
-	MaxBytes int64         // size limit of the log in bytes; 0 or less means none but the server's
+	MaxBytes int64         // size limit of the log in bytes, uncompressed; 0 or less means none but the server's
 	Window   time.Duration // how long JetStream refuses a second message with the same id; 0 means 28 h
 }
 
 // DefaultWindow covers Svix's whole retry schedule (27.6 hours).
 const DefaultWindow = 28 * time.Hour
 
-// Definitions are the streams and buckets as Rollcall makes them.
+// Definitions are the streams and buckets as Rollcall makes them. [Apply] makes
+// them, [Plan] compares.
 type Definitions struct {
 	Streams []jetstream.StreamConfig
 	Buckets []jetstream.KeyValueConfig
@@ -50,7 +51,7 @@ func (n Names) Definitions(o Options) Definitions {
 				Compression:        jetstream.S2Compression,
 				AllowDirect:        true,
 				AllowMsgTTL:        true, // one-time codes and sessions leave by themselves
-				AllowAtomicPublish: true, // group commit; ignored before nats-server 2.12
+				AllowAtomicPublish: true, // group commit; Plan and Apply leave it out before nats-server 2.12
 			},
 			{
 				Name:        n.DeadStream(),
@@ -81,8 +82,9 @@ func (n Names) Definitions(o Options) Definitions {
 	}
 }
 
-// Key makes a key-value key of an id: every byte outside [A-Za-z0-9_-] becomes
-// =XX, in hexadecimal.
+// Key makes one token of a key-value key of an id: every byte outside
+// [A-Za-z0-9_-] becomes =XX, in hexadecimal, "=" itself too, so that two ids
+// never share a key. The key of "" is "", which no bucket takes alone.
 func Key(id string) string {
 	b := make([]byte, 0, len(id))
 	for i := range len(id) {

@@ -10,21 +10,22 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Event is one message of the log.
+// Event is one message of the log. A field that the message lacks is zero.
 type Event struct {
 	ID         string // the svix-id; for an event of Rollcall's own, its message id
 	Type       string // "user.updated"
-	InstanceID string // Clerk's instance, "" where the body and the endpoint named none
-	// Timestamp is Clerk's clock when the event happened, to the millisecond.
+	InstanceID string // Clerk's instance, "" where the body names none
+	// Timestamp is Clerk's clock when the event happened, in UTC: to the
+	// millisecond, or to the second where that is all Clerk sent.
 	Timestamp   time.Time
 	HTTPRequest HTTPRequest     // who caused it, where Clerk says so
 	Data        json.RawMessage // the entity as Clerk sent it; decode with Payload
 	Raw         json.RawMessage // the whole body as Clerk sent it, but for what Redacted names
 
 	Source      Source
-	ReceivedAt  time.Time // ingest's clock
+	ReceivedAt  time.Time // ingest's clock, in UTC, to the millisecond
 	Redacted    []string  // JSON paths that were nulled before the event was stored
-	Traceparent string
+	Traceparent string    // W3C trace context
 }
 
 // HTTPRequest is the request that led to an event. Fields are "" where no
@@ -34,26 +35,27 @@ type HTTPRequest struct {
 	UserAgent string `json:"user_agent"`
 }
 
-// ParseEvent reads a message of the log. Missing and unknown fields are no
-// errors, and nothing is checked that Clerk does not promise.
+// ParseEvent reads a message of the log. A field that is missing, unknown, or
+// of another JSON type than Clerk specifies is no error; the event has it zero.
+// A body that is no JSON object is one. Raw of the event shares body's memory.
 func ParseEvent(header nats.Header, body []byte) (Event, error) {
 	var envelope struct {
 		Type       string          `json:"type"`
 		InstanceID string          `json:"instance_id"`
-		Timestamp  json.Number     `json:"timestamp"`
+		Timestamp  json.RawMessage `json:"timestamp"`
 		Data       json.RawMessage `json:"data"`
 		Attributes struct {
 			HTTPRequest HTTPRequest `json:"http_request"`
 		} `json:"event_attributes"`
 	}
-	if err := json.Unmarshal(body, &envelope); err != nil {
+	if err := decodeObject(body, &envelope); err != nil {
 		return Event{}, fmt.Errorf("streams: decode event: %w", err)
 	}
 	e := Event{
 		ID:          header.Get(HeaderSvixID),
 		Type:        envelope.Type,
 		InstanceID:  envelope.InstanceID,
-		Timestamp:   ParseTimestamp(envelope.Timestamp.String()),
+		Timestamp:   ParseTimestamp(string(envelope.Timestamp)),
 		HTTPRequest: envelope.Attributes.HTTPRequest,
 		Data:        envelope.Data,
 		Raw:         body,
@@ -64,7 +66,7 @@ func ParseEvent(header nats.Header, body []byte) (Event, error) {
 		e.ID = header.Get(HeaderMsgID)
 	}
 	if ms, err := strconv.ParseInt(header.Get(HeaderReceivedAt), 10, 64); err == nil {
-		e.ReceivedAt = time.UnixMilli(ms)
+		e.ReceivedAt = unixMilli(ms)
 	}
 	if r := header.Get(HeaderRedacted); r != "" {
 		e.Redacted = strings.Split(r, ",")
@@ -77,18 +79,16 @@ func ParseEvent(header nats.Header, body []byte) (Event, error) {
 const secondsBelow = 1e11
 
 // ParseTimestamp reads an envelope's timestamp, in seconds or milliseconds
-// since 1970, told apart by magnitude. Anything else is the zero time.
+// since 1970, told apart by magnitude: from 1e11 on (the year 5138 in seconds)
+// it is milliseconds. It returns UTC, and the zero time for what is no number
+// or lies beyond the year 9999.
 func ParseTimestamp(number string) time.Time {
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		f, err := strconv.ParseFloat(number, 64)
-		if err != nil || f != f || f < -1<<62 || f > 1<<62 {
-			return time.Time{}
-		}
-		n = int64(f)
+	n, ok := parseNumber(number)
+	if !ok {
+		return time.Time{}
 	}
 	if n < secondsBelow && n > -secondsBelow {
-		return time.Unix(n, 0)
+		n *= 1000
 	}
-	return time.UnixMilli(n)
+	return unixMilli(n)
 }

@@ -1,6 +1,10 @@
 package streams
 
-import "strings"
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
 
 // Headers of the messages in the log. HTTP header names of the webhook keep
 // their spelling.
@@ -54,6 +58,19 @@ func SinkStore(name string) string { return "store-" + name }
 // "staging."; the zero value has no prefix.
 type Names struct {
 	Prefix string
+}
+
+// Validate reports a prefix that cannot stand in both names and subjects.
+func (n Names) Validate() error {
+	for _, c := range []byte(n.Prefix) {
+		if c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return fmt.Errorf("streams: prefix %q has %q; use a-z, 0-9, - and _", n.Prefix, c)
+		}
+	}
+	if n.Prefix == "clerk" {
+		return errors.New(`streams: prefix "clerk" would put its subjects into the stream of who has no prefix; choose another`)
+	}
+	return nil
 }
 
 func (n Names) upper(name string) string {

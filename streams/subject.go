@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -66,8 +67,11 @@ func Token(value string) string {
 
 // ParseToken is the inverse of [Token].
 func ParseToken(token string) (string, error) {
-	if token == absent {
+	switch token {
+	case absent:
 		return "", nil
+	case "":
+		return "", errors.New("streams: a subject token is empty")
 	}
 	if !strings.Contains(token, "%") {
 		return token, nil
@@ -101,7 +105,7 @@ func (n Names) ParseSubject(subject string) (Subject, error) {
 	for i, p := range parts {
 		v, err := ParseToken(p)
 		if err != nil {
-			return Subject{}, err
+			return Subject{}, fmt.Errorf("%w, in %q", err, subject)
 		}
 		parts[i] = v
 	}
