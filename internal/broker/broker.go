@@ -1,0 +1,163 @@
+// Package broker keeps a process connected to NATS. The client library
+// reconnects by itself, but for one case: a connection that the server closed
+// for a protocol error, or that was refused for good, stays closed. Conn dials
+// such a connection anew, and counts connections, so that who remembers
+// something about the broker's state knows when to doubt it.
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// Options say how to reach NATS.
+type Options struct {
+	Name   string // shown by the server's monitoring: "rollcall ingest"
+	URL    string // comma-separated nats:// or tls:// addresses
+	Creds  string // file with a user's JWT and key; "" for none
+	TLSCA  string // file with the certificate authority; "" for the system's
+	Domain string // JetStream domain; "" for the default
+	// InProcess connects to an embedded server without a socket; URL is then unused.
+	InProcess nats.InProcessConnProvider
+	Log       *zap.Logger
+	// State is told of every change: nil when connected, else why not.
+	State func(error)
+}
+
+// Conn is a connection that is always there or on its way.
+type Conn struct {
+	o          Options
+	generation atomic.Uint64
+	mu         sync.Mutex
+	nc         *nats.Conn
+	closed     bool
+}
+
+// ErrClosed: the process is stopping.
+var ErrClosed = errors.New("broker: closed")
+
+// Dial returns at once, connected or not; only settings that can never work
+// are errors.
+func Dial(o Options) (*Conn, error) {
+	if o.State == nil {
+		o.State = func(error) {}
+	}
+	for setting, file := range map[string]string{"nats.creds": o.Creds, "nats.tls_ca": o.TLSCA} {
+		if _, err := os.Stat(file); file != "" && err != nil {
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+	}
+	c := &Conn{o: o}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.dial(); err != nil {
+		return nil, fmt.Errorf("nats.url: %w", err)
+	}
+	return c, nil
+}
+
+// Generation grows whenever a connection is made or lost.
+func (c *Conn) Generation() uint64 { return c.generation.Load() }
+
+// NATS is the connection as it is now; a closed one is dialled anew first.
+func (c *Conn) NATS() (*nats.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
+	if c.nc.IsClosed() {
+		if err := c.dial(); err != nil {
+			return nil, fmt.Errorf("broker: dial: %w", err)
+		}
+	}
+	return c.nc, nil
+}
+
+// JetStream over the connection as it is now.
+func (c *Conn) JetStream() (jetstream.JetStream, error) {
+	nc, err := c.NATS()
+	if err != nil {
+		return nil, err
+	}
+	if c.o.Domain != "" {
+		return jetstream.NewWithDomain(nc, c.o.Domain)
+	}
+	return jetstream.New(nc)
+}
+
+// Close flushes what was published and ends the connection.
+func (c *Conn) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.closed = true
+		if c.nc.IsConnected() {
+			_ = c.nc.FlushTimeout(2 * time.Second) // best effort: every publish of ours was acknowledged
+		}
+		c.nc.Close()
+	}
+}
+
+func (c *Conn) dial() error {
+	opts := []nats.Option{
+		nats.Name(c.o.Name),
+		nats.MaxReconnects(-1),
+		nats.RetryOnFailedConnect(true),
+		nats.IgnoreAuthErrorAbort(), // credentials rotate; keep trying
+		nats.ReconnectWait(250 * time.Millisecond),
+		// Offline publishes fail at once: what timed out for its sender must not
+		// be stored behind its back later.
+		nats.ReconnectBufSize(-1),
+		nats.PingInterval(10 * time.Second),
+		nats.ConnectHandler(func(*nats.Conn) { c.changed(nil) }),
+		nats.ReconnectHandler(func(*nats.Conn) { c.changed(nil) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.changed(errors.Join(errors.New("disconnected"), err)) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.o.State(err) }),
+		nats.ClosedHandler(func(nc *nats.Conn) { c.changed(errors.Join(errors.New("closed"), nc.LastError())) }),
+		nats.ErrorHandler(c.async),
+	}
+	if c.o.Creds != "" {
+		opts = append(opts, nats.UserCredentials(c.o.Creds))
+	}
+	if c.o.TLSCA != "" {
+		opts = append(opts, nats.RootCAs(c.o.TLSCA))
+	}
+	if c.o.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(c.o.InProcess))
+	}
+	nc, err := nats.Connect(c.o.URL, opts...)
+	if err != nil {
+		return err
+	}
+	c.nc = nc
+	if nc.IsConnected() {
+		c.changed(nil)
+	} else {
+		c.o.State(fmt.Errorf("no connection to %s yet", nc.Opts.Url))
+	}
+	return nil
+}
+
+func (c *Conn) changed(err error) {
+	c.generation.Add(1)
+	c.o.State(err)
+}
+
+// async hears what has no caller: a denied permission shows here, and as a
+// time-out where the call was made.
+func (c *Conn) async(_ *nats.Conn, sub *nats.Subscription, err error) {
+	fields := []zap.Field{zap.Error(err)}
+	if sub != nil {
+		fields = append(fields, zap.String("subject", sub.Subject))
+	}
+	c.o.Log.Warn("nats reports an error", fields...)
+}

@@ -1,0 +1,191 @@
+package projection
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rollcall-dev/rollcall/internal/rawjson"
+)
+
+// Value is one column of one row. Which field holds it depends on the column's
+// type: Text for Text, ID, JSON (the JSON text) and TextArray (a Postgres
+// array literal), Int for Bool (0, 1), Integer and Timestamp (microseconds
+// since 1970).
+type Value struct {
+	Valid bool // false is null
+	Text  string
+	Int   int64
+	// Replaced counts characters that Postgres can't store and that became U+FFFD.
+	Replaced int
+}
+
+// Fields are the members of an event's data.
+type Fields struct {
+	members []member
+}
+
+type member struct {
+	name  string
+	value []byte
+}
+
+// Get is the value of a member, nil where there is none. Of two with one name
+// the last counts.
+func (f *Fields) Get(name string) []byte {
+	for i := len(f.members) - 1; i >= 0; i-- {
+		if f.members[i].name == name {
+			return f.members[i].value
+		}
+	}
+	return nil
+}
+
+// path follows a dotted path.
+func (f *Fields) path(path string) []byte {
+	name, rest, nested := strings.Cut(path, ".")
+	value := f.Get(name)
+	for nested && value != nil {
+		name, rest, nested = strings.Cut(rest, ".")
+		value = rawjson.Member(value, name)
+	}
+	return value
+}
+
+// read makes a column's value. Missing and null are null; a value of another
+// type than the column's is an error, unless nothing is lost by reading it as
+// that type.
+func (c *Column) read(f *Fields) (Value, error) {
+	if c.Made != nil {
+		return c.Made(f)
+	}
+	raw := f.path(c.Path)
+	if rawjson.IsNull(raw) {
+		return Value{}, nil
+	}
+	v, err := c.parse(raw)
+	if err != nil {
+		return v, fmt.Errorf("data.%s is %s, which is no %s", c.Path, kindName(raw), c.Type)
+	}
+	return v, nil
+}
+
+var errType = fmt.Errorf("another type")
+
+func (c *Column) parse(raw []byte) (Value, error) {
+	switch c.Type {
+	case Text, ID:
+		v, err := textOf(raw)
+		if c.Type == ID && v.Text == "" {
+			v.Valid = false
+		}
+		return v, err
+	case Bool:
+		if k := rawjson.Kind(raw); k == 't' || k == 'f' {
+			return boolValue(k == 't'), nil
+		}
+	case Integer:
+		if n, ok := rawjson.Int(raw); ok {
+			return Value{Valid: true, Int: n}, nil
+		}
+	case Timestamp:
+		if ms, ok := rawjson.Int(raw); ok && storableMillis(ms) {
+			return Value{Valid: true, Int: ms * 1000}, nil
+		}
+	case JSON:
+		clean, n := rawjson.Storable(raw)
+		return Value{Valid: true, Text: string(clean), Replaced: n}, nil
+	case TextArray:
+		if rawjson.Kind(raw) == '[' {
+			return textArray(raw)
+		}
+	}
+	return Value{}, errType
+}
+
+// storableMillis: years 1 to 9999, which Postgres and every client can show.
+func storableMillis(ms int64) bool { return ms > -62135596800000 && ms < 253402300800000 }
+
+// textOf reads a string; a number or a boolean is read as it is written.
+func textOf(raw []byte) (Value, error) {
+	switch rawjson.Kind(raw) {
+	case 0, 'n':
+		return Value{}, nil
+	case '"':
+		s, _ := rawjson.Text(raw)
+		clean, n := rawjson.StorableText(s)
+		return Value{Valid: true, Text: clean, Replaced: n}, nil
+	case '-', 't', 'f':
+		return Value{Valid: true, Text: string(raw)}, nil
+	}
+	return Value{}, errType
+}
+
+func boolValue(b bool) Value {
+	if b {
+		return Value{Valid: true, Int: 1}
+	}
+	return Value{Valid: true}
+}
+
+// textArray makes a Postgres array literal.
+func textArray(raw []byte) (Value, error) {
+	var b strings.Builder
+	v := Value{Valid: true}
+	var failed error
+	b.WriteByte('{')
+	rawjson.Elements(raw, func(element []byte) {
+		e, err := textOf(element)
+		if err != nil {
+			failed = err
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		v.Replaced += e.Replaced
+		if !e.Valid {
+			b.WriteString("NULL")
+			return
+		}
+		b.WriteByte('"')
+		b.WriteString(arrayEscapes.Replace(e.Text))
+		b.WriteByte('"')
+	})
+	b.WriteByte('}')
+	v.Text = b.String()
+	return v, failed
+}
+
+var arrayEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+func kindName(raw []byte) string {
+	switch rawjson.Kind(raw) {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	}
+	return "a number"
+}
+
+// String is the Postgres type.
+func (t Type) String() string {
+	switch t {
+	case Text, ID:
+		return "text"
+	case Bool:
+		return "boolean"
+	case Integer:
+		return "bigint"
+	case Timestamp:
+		return "timestamptz"
+	case JSON:
+		return "jsonb"
+	case TextArray:
+		return "text[]"
+	}
+	return "?"
+}
