@@ -1,0 +1,317 @@
+package deploy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rollcall-dev/rollcall/streams"
+)
+
+// Passwords as deploy/example.env says to make them.
+var passwords = map[string]string{
+	"NATS_ADMIN_PASSWORD":  "p0123456789abcdef0123456789abcdef",
+	"NATS_INGEST_PASSWORD": "p1e5",
+	"NATS_STORE_PASSWORD":  "p5k",
+	"NATS_ROUTE_PASSWORD":  "p00",
+}
+
+// start runs a node by one of our files, at free ports and in a directory of
+// the test's own.
+func start(t *testing.T, file string, env map[string]string, change func(*server.Options)) *server.Server {
+	t.Helper()
+	for name, value := range passwords {
+		t.Setenv(name, value)
+	}
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+	o, err := server.ProcessConfigFile(filepath.Join("nats", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !o.SyncAlways {
+		t.Errorf("%s acknowledges before the disk has it", file)
+	}
+	if o.JetStreamMaxStore <= 0 || o.MaxPayload < 2<<20 {
+		t.Errorf("%s: max_file_store %d, max_payload %d", file, o.JetStreamMaxStore, o.MaxPayload)
+	}
+	o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoSigs, o.NoLog = "127.0.0.1", -1, 0, t.TempDir(), true, true
+	if change != nil {
+		change(o)
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("nats-server is not ready after 10 s")
+	}
+	return s
+}
+
+// connect as one of the users of users.conf. denied receives what the server
+// refuses.
+func connect(t *testing.T, s *server.Server, user, password string) (js jetstream.JetStream, denied chan error) {
+	t.Helper()
+	denied = make(chan error, 64)
+	nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(user, password), nats.CustomInboxPrefix("_INBOX_"+user),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
+	if err != nil {
+		t.Fatalf("connect as %s: %v", user, err)
+	}
+	t.Cleanup(nc.Close)
+	js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js, denied
+}
+
+// create makes the streams as `rollcall streams apply` does.
+func create(t *testing.T, js jetstream.JetStream, o streams.Options) {
+	t.Helper()
+	d := streams.Names{}.Definitions(o)
+	for _, c := range d.Streams {
+		if _, err := js.CreateStream(t.Context(), c); err != nil {
+			t.Fatalf("create stream %s: %v", c.Name, err)
+		}
+	}
+	for _, c := range d.Buckets {
+		if _, err := js.CreateKeyValue(t.Context(), c); err != nil {
+			t.Fatalf("create bucket %s: %v", c.Bucket, err)
+		}
+	}
+}
+
+// mustDeny publishes to subjects and expects the server to refuse each.
+func mustDeny(t *testing.T, nc *nats.Conn, denied chan error, subjects ...string) {
+	t.Helper()
+	for _, subject := range subjects {
+		if err := nc.Publish(subject, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.FlushTimeout(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		expectDenial(t, denied, "publish to "+subject)
+	}
+}
+
+func expectDenial(t *testing.T, denied chan error, what string) {
+	t.Helper()
+	select {
+	case err := <-denied:
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Errorf("%s: %v", what, err)
+		}
+	case <-time.After(2 * time.Second): // the server answers in order: this is only how a failure ends
+		t.Errorf("%s was allowed", what)
+	}
+}
+
+func TestUsers(t *testing.T) {
+	s := start(t, "nats.conf", nil, nil)
+	admin, _ := connect(t, s, "admin", passwords["NATS_ADMIN_PASSWORD"])
+	create(t, admin, streams.Options{})
+
+	t.Run("wrong password", func(t *testing.T) {
+		_, err := nats.Connect(s.ClientURL(), nats.UserInfo("ingest", "p"))
+		if !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("connected with a wrong password: %v", err)
+		}
+		if _, err = nats.Connect(s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("connected without a password: %v", err)
+		}
+	})
+
+	t.Run("ingest", func(t *testing.T) {
+		js, denied := connect(t, s, "ingest", passwords["NATS_INGEST_PASSWORD"])
+		for _, subject := range []string{"clerk.ins_1.user.created.user_1", "rollcall.dead.ingest.user.created.user_1"} {
+			if _, err := js.Publish(t.Context(), subject, []byte("{}")); err != nil {
+				t.Errorf("publish to %s: %v", subject, err)
+			}
+		}
+		batch(t, js.Conn(), "clerk.ins_1.user.updated.user_1")
+		if _, err := js.Stream(t.Context(), "CLERK"); err != nil {
+			t.Errorf("ask how full the log is: %v", err)
+		}
+		mustDeny(t, js.Conn(), denied,
+			"rollcall.dead.store-app.user.created.user_1",
+			"$KV.CLERK_STATE.position",
+			"$JS.API.STREAM.PURGE.CLERK",
+			"$JS.API.STREAM.DELETE.CLERK",
+			"$JS.API.STREAM.UPDATE.CLERK",
+			"$JS.API.STREAM.CREATE.OTHER",
+			"$JS.API.STREAM.MSG.GET.CLERK",
+			"$JS.API.CONSUMER.CREATE.CLERK.x",
+		)
+		for _, subject := range []string{"clerk.>", "_INBOX.>", "_INBOX_store.>", ">"} {
+			if _, err := js.Conn().SubscribeSync(subject); err != nil {
+				t.Fatal(err)
+			}
+			expectDenial(t, denied, "subscribe to "+subject)
+		}
+	})
+
+	t.Run("store", func(t *testing.T) {
+		js, denied := connect(t, s, "store", passwords["NATS_STORE_PASSWORD"])
+		readLog(t, js)
+		lease(t, js)
+		if _, err := js.Publish(t.Context(), "rollcall.dead.store-app.user.created.user_1", []byte("{}")); err != nil {
+			t.Errorf("publish a dead letter: %v", err)
+		}
+		mustDeny(t, js.Conn(), denied,
+			"clerk.ins_1.user.created.user_1",
+			"$JS.API.STREAM.PURGE.CLERK",
+			"$JS.API.STREAM.DELETE.CLERK_DEAD",
+			"$JS.API.STREAM.MSG.DELETE.CLERK",
+		)
+		select {
+		case err := <-denied:
+			t.Errorf("the server refused what a store needs: %v", err)
+		default:
+		}
+	})
+}
+
+// batch stores two messages as one, as ingest's group commit does.
+func batch(t *testing.T, nc *nats.Conn, subject string) {
+	t.Helper()
+	m := func(sequence string) *nats.Msg {
+		return &nats.Msg{Subject: subject, Data: []byte("{}"), Header: nats.Header{
+			"Nats-Batch-Id": {"b1"}, "Nats-Batch-Sequence": {sequence}, "Nats-Msg-Id": {"batch-" + sequence},
+		}}
+	}
+	if err := nc.PublishMsg(m("1")); err != nil {
+		t.Fatal(err)
+	}
+	last := m("2")
+	last.Header.Set("Nats-Batch-Commit", "1")
+	answer, err := nc.RequestMsg(last, 5*time.Second)
+	if err != nil {
+		t.Fatalf("publish a batch: %v", err)
+	}
+	if !bytes.Contains(answer.Data, []byte(`"count":2`)) {
+		t.Errorf("publish a batch: %s", answer.Data)
+	}
+}
+
+func readLog(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	c, err := js.OrderedConsumer(t.Context(), "CLERK", jetstream.OrderedConsumerConfig{NamePrefix: "store-app"})
+	if err != nil {
+		t.Fatalf("make a consumer: %v", err)
+	}
+	messages, err := c.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer messages.Stop()
+	if _, err := messages.Next(jetstream.NextMaxWait(5 * time.Second)); err != nil {
+		t.Errorf("read the log: %v", err)
+	}
+}
+
+func lease(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	kv, err := js.KeyValue(t.Context(), "CLERK_STATE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	revision, err := kv.Create(t.Context(), "lease.store-app", []byte("me"), jetstream.KeyTTL(time.Minute))
+	if err != nil {
+		t.Fatalf("take a lease: %v", err)
+	}
+	if _, err := kv.Update(t.Context(), "lease.store-app", []byte("me"), revision); err != nil {
+		t.Errorf("renew a lease: %v", err)
+	}
+	if _, err := kv.Get(t.Context(), "lease.store-app"); err != nil {
+		t.Errorf("read a lease: %v", err)
+	}
+	w, err := kv.Watch(t.Context(), "lease.*")
+	if err != nil {
+		t.Fatalf("watch leases: %v", err)
+	}
+	defer w.Stop()
+	select {
+	case <-w.Updates():
+	case <-time.After(5 * time.Second):
+		t.Error("watch leases: nothing after 5 s")
+	}
+	if err := kv.Delete(t.Context(), "lease.store-app"); err != nil {
+		t.Errorf("give back a lease: %v", err)
+	}
+}
+
+// Three nodes by cluster.conf hold a replicated log.
+func TestCluster(t *testing.T) {
+	env := maps.Clone(passwords)
+	var routes []*url.URL
+	var ports []int
+	for i := range 3 {
+		port := freePort(t)
+		route := fmt.Sprintf("nats-route://route:%s@127.0.0.1:%d", passwords["NATS_ROUTE_PASSWORD"], port)
+		env[fmt.Sprintf("NATS_ROUTE_%d", i)] = route
+		u, err := url.Parse(route)
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes, ports = append(routes, u), append(ports, port)
+	}
+	var nodes []*server.Server
+	for i := range 3 {
+		env["NATS_SERVER_NAME"] = fmt.Sprintf("nats-%d", i)
+		nodes = append(nodes, start(t, "cluster.conf", env, func(o *server.Options) {
+			for n, r := range o.Routes {
+				if r.String() != routes[n].String() {
+					t.Errorf("route %d is %s", n, r.Redacted())
+				}
+			}
+			o.Cluster.Host, o.Cluster.Port = "127.0.0.1", ports[i]
+		}))
+	}
+	js, _ := connect(t, nodes[0], "admin", passwords["NATS_ADMIN_PASSWORD"])
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	d := streams.Names{}.Definitions(streams.Options{Replicas: 3})
+	for err := errors.New("no leader"); err != nil; {
+		// Without a leader nobody answers; with one, the nodes it knows may be too few.
+		if slices.ContainsFunc(nodes, (*server.Server).JetStreamIsLeader) {
+			try, done := context.WithTimeout(ctx, 5*time.Second)
+			_, err = js.CreateStream(try, d.Streams[0])
+			done()
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no replicated stream after 30 s: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if _, err := js.Publish(ctx, "clerk.ins_1.user.created.user_1", []byte("{}")); err != nil {
+		t.Errorf("publish to the cluster: %v", err)
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
