@@ -1,0 +1,78 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// NewRegistry has the metrics of any process: Go's, the operating system's,
+// and rollcall_build_info.
+func NewRegistry() *prometheus.Registry {
+	version := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		version = info.Main.Version
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "rollcall_build_info",
+		Help:        "Always 1; the label says which version runs.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build)
+	return reg
+}
+
+// Handler serves GET /healthz, /readyz and /metrics; other methods get 405.
+func Handler(reg *prometheus.Registry, health *Health) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", serveAlive)
+	mux.HandleFunc("GET /readyz", health.serveReady)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	return mux
+}
+
+// drain is how long requests in flight have when the listener stops.
+const drain = 5 * time.Second
+
+// Serve serves h on addr, the setting health.addr, until ctx ends, and then
+// returns nil within 5 s. The error of an address that can't be had wraps
+// the system's, such as EADDRINUSE.
+func Serve(ctx context.Context, addr string, h http.Handler) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("health.addr: %w; choose another with health.addr or ROLLCALL_HEALTH_ADDR", err)
+	}
+	return serve(ctx, l, h)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Serve(l) }()
+	select {
+	case err := <-stopped:
+		return fmt.Errorf("serve health checks on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	err := s.Shutdown(deadline)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.Close() // a reader of metrics that hangs must not hold up the exit
+	}
+	<-stopped
+	if err != nil {
+		return fmt.Errorf("stop health checks on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
