@@ -40,15 +40,14 @@ func (e Event) Payload() (any, error) {
 // newPayload is the empty payload of an event type, with nothing but its raw
 // JSON set.
 func newPayload(eventType string, data json.RawMessage) any {
-	resource, action, _ := SplitType(eventType)
-	// A membership's delete carries the whole membership: who left which
-	// organization stands nowhere else.
-	deleted := action == "deleted" && resource != "organizationMembership"
+	resource, action, ok := SplitType(eventType)
 	p := newResource(resource, data)
 	switch {
-	case p == nil:
+	case !ok || p == nil:
 		return &Unknown{Type: eventType, Data: data}
-	case deleted:
+	case action == "deleted" && resource != "organizationMembership":
+		// A membership's delete carries the whole membership: who left which
+		// organization stands nowhere else.
 		return &Deleted{Raw: data}
 	}
 	return p
