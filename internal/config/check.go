@@ -198,7 +198,13 @@ func (l *loader) url(path, value string, schemes ...string) {
 	if value == "" {
 		return
 	}
-	if u, err := url.Parse(value); err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
+	u, err := url.Parse(value)
+	if err == nil && strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
+		// Half a password would pass for a path, and be printed.
+		l.bad(path, "has an @ after the host; percent-encode what is special in the password (/ as %%2F, ? as %%3F)")
+		return
+	}
+	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
 		l.bad(path, "isn't a URL that begins with %s", strings.Join(schemes, ":// or ")+"://")
 	}
 }

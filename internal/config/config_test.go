@@ -95,6 +95,10 @@ func TestBadEnvironment(t *testing.T) {
 			map[string]string{"ROLLCALL_NATS_REPLICAS": "many"},
 			[]string{`ROLLCALL_NATS_REPLICAS: nats.replicas must be a whole number, not "many"`},
 		},
+		"half a password in the path": {
+			map[string]string{"NATS_URL": "nats://a,nats://u:12/topsecret@h"},
+			[]string{"NATS_URL: nats.url has an @ after the host; percent-encode what is special in the password (/ as %2F, ? as %3F)"},
+		},
 		"both forms": {
 			map[string]string{"NATS_URL": "nats://a", "NATS_URL_FILE": secret},
 			[]string{"NATS_URL_FILE: NATS_URL is set too; unset one of them"},
