@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,12 +14,8 @@ import (
 )
 
 // NewRegistry has the metrics of any process: Go's, the operating system's,
-// and rollcall_build_info.
-func NewRegistry() *prometheus.Registry {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		version = info.Main.Version
-	}
+// and rollcall_build_info with the version that `rollcall version` prints.
+func NewRegistry(version string) *prometheus.Registry {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "rollcall_build_info",
 		Help:        "Always 1; the label says which version runs.",

@@ -81,7 +81,7 @@ func request(t *testing.T, method, url string) (int, string) {
 func TestReady(t *testing.T) {
 	t.Parallel()
 	h := NewHealth(zap.NewNop())
-	s := httptest.NewServer(Handler(NewRegistry(), h))
+	s := httptest.NewServer(Handler(NewRegistry("v1.2.3"), h))
 	t.Cleanup(s.Close)
 	ready := func(wantCode int, wantStatus, wantReason string) report {
 		t.Helper()
@@ -167,7 +167,7 @@ func TestChangesAreLoggedOnce(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	h, reg := NewHealth(zap.NewNop()), NewRegistry()
+	h, reg := NewHealth(zap.NewNop()), NewRegistry("v1.2.3")
 	reg.MustRegister(h)
 	h.Part("nats").Degraded("gone")
 	h.Part("store").OK()
@@ -176,7 +176,7 @@ func TestMetrics(t *testing.T) {
 	t.Cleanup(s.Close)
 	code, body := request(t, http.MethodGet, s.URL+"/metrics")
 	for _, want := range []string{
-		"\nrollcall_build_info{version=\"", "\ngo_goroutines ", "\nprocess_resident_memory_bytes ",
+		"\nrollcall_build_info{version=\"v1.2.3\"} 1\n", "\ngo_goroutines ", "\nprocess_resident_memory_bytes ",
 		"\nrollcall_telemetry_degraded{part=\"nats\"} 1\n", "\nrollcall_telemetry_degraded{part=\"store\"} 0\n", "\nrollcall_telemetry_taking 1\n",
 	} {
 		if code != 200 || !strings.Contains(body, want) {
