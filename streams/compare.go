@@ -139,9 +139,9 @@ func (c *comparison) limits(have, want jetstream.StreamConfig) {
 	// Without a size asked for the operator's stands: it may be what guards
 	// the disk, and with DiscardNew it costs no message.
 	if want.MaxBytes <= 0 && have.MaxBytes > 0 {
-		c.add(Keep, "max_bytes", formatLimit(have.MaxBytes), formatLimit(want.MaxBytes))
+		c.add(Keep, "max_bytes", formatBytes(have.MaxBytes), formatBytes(want.MaxBytes))
 	} else {
-		limit(c, "max_bytes", &c.update.MaxBytes, want.MaxBytes, formatLimit)
+		limit(c, "max_bytes", &c.update.MaxBytes, want.MaxBytes, formatBytes)
 	}
 	limit(c, "max_msgs", &c.update.MaxMsgs, want.MaxMsgs, formatLimit)
 	limit(c, "max_msgs_per_subject", &c.update.MaxMsgsPerSubject, want.MaxMsgsPerSubject, formatLimit)
@@ -205,7 +205,8 @@ func (c *comparison) features(have, want jetstream.StreamConfig) {
 		{"allow_direct", &c.update.AllowDirect, want.AllowDirect},
 		{"allow_rollup_hdrs", &c.update.AllowRollup, want.AllowRollup},
 		{"allow_msg_ttl", &c.update.AllowMsgTTL, want.AllowMsgTTL},
-		{"allow_atomic", &c.update.AllowAtomicPublish, want.AllowAtomicPublish},
+		// A stream that acknowledges before it writes cannot have it.
+		{"allow_atomic", &c.update.AllowAtomicPublish, want.AllowAtomicPublish && have.PersistMode == want.PersistMode},
 	} {
 		switch {
 		case f.want && !*f.update:
@@ -238,4 +239,11 @@ func formatLimit[T int32 | int64](n T) string {
 		return "unlimited"
 	}
 	return fmt.Sprint(n)
+}
+
+func formatBytes(n int64) string {
+	if n <= 0 {
+		return formatLimit(n)
+	}
+	return fmt.Sprintf("%d bytes", n)
 }

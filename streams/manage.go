@@ -231,7 +231,7 @@ func summary(c jetstream.StreamConfig) string {
 	}
 	size := "no size limit"
 	if c.MaxBytes > 0 {
-		size = formatLimit(c.MaxBytes)
+		size = formatBytes(c.MaxBytes)
 	}
 	return fmt.Sprintf("%s, %s storage, %s, %s", formatSubjects(c.Subjects), apiValue(c.Storage), replicas, size)
 }
