@@ -9,14 +9,14 @@ import (
 // Headers of the messages in the log. HTTP header names of the webhook keep
 // their spelling.
 const (
-	HeaderMsgID         = "Nats-Msg-Id"    // the svix-id; JetStream drops a second message with the same one
-	HeaderTTL           = "Nats-TTL"       // how long JetStream keeps this one message
-	HeaderSvixID        = "Svix-Id"        // the event's id: stable over retries, replays and endpoints
-	HeaderSvixTimestamp = "Svix-Timestamp" // seconds since 1970: when this attempt was signed
-	HeaderSvixSignature = "Svix-Signature" // as received; holds over the body as long as Rollcall-Redacted is absent
-	HeaderSource        = "Rollcall-Source"
+	HeaderMsgID         = "Nats-Msg-Id"          // the svix-id, or the message id of an event of Rollcall's own; JetStream drops a second message with the same one
+	HeaderTTL           = "Nats-TTL"             // how long JetStream keeps this one message; absent: for ever
+	HeaderSvixID        = "Svix-Id"              // the event's id: stable over retries, replays and endpoints; absent from events of Rollcall's own
+	HeaderSvixTimestamp = "Svix-Timestamp"       // seconds since 1970: when this attempt was signed; orders nothing
+	HeaderSvixSignature = "Svix-Signature"       // as received; holds over the body as long as Rollcall-Redacted is absent
+	HeaderSource        = "Rollcall-Source"      // where the event came from
 	HeaderReceivedAt    = "Rollcall-Received-At" // milliseconds since 1970, ingest's clock
-	HeaderRedacted      = "Rollcall-Redacted"    // JSON paths nulled before publishing, comma-separated
+	HeaderRedacted      = "Rollcall-Redacted"    // JSON paths nulled before publishing, comma-separated; absent: none
 	HeaderTraceparent   = "traceparent"          // W3C trace context, as received
 )
 
@@ -34,20 +34,20 @@ type Source string
 
 // The sources of events.
 const (
-	SourceWebhook     Source = "webhook"
-	SourceBackfill    Source = "backfill"
-	SourceReconcile   Source = "reconcile"
-	SourceReadThrough Source = "readthrough"
-	SourceErase       Source = "erase"
-	SourceOperator    Source = "operator"
+	SourceWebhook     Source = "webhook"     // Clerk sent it, signed
+	SourceBackfill    Source = "backfill"    // a snapshot read from Clerk's Backend API, to fill the log
+	SourceReconcile   Source = "reconcile"   // a snapshot, or a delete inferred, because a store differed from the Backend API
+	SourceReadThrough Source = "readthrough" // a snapshot read from the Backend API, because someone asked for what no store had
+	SourceErase       Source = "erase"       // a delete without a body, because a person was erased
+	SourceOperator    Source = "operator"    // an act of an operator, such as a dead letter dropped
 )
 
 // Sink names, as they stand in [HeaderSink] and in dead letter subjects.
 const (
-	SinkIngest     = "ingest"
-	SinkAudit      = "audit"
-	SinkInvalidate = "invalidate"
-	SinkRevoke     = "revoke"
+	SinkIngest     = "ingest"     // authentic, but no event: not JSON, no usable type, another instance's
+	SinkAudit      = "audit"      // could not be written to the audit log
+	SinkInvalidate = "invalidate" // could not be turned into stale keys
+	SinkRevoke     = "revoke"     // could not be turned into a revocation
 )
 
 // SinkStore is the sink name of the store called name.

@@ -2,8 +2,8 @@ package streams
 
 import "encoding/json"
 
-// Subscription is the data of subscription.created, .active, .updated,
-// .pastDue and .snapshot: what a payer has subscribed to.
+// Subscription is the data of subscription.created, .active, .updated and
+// .pastDue: what a payer has subscribed to.
 //
 // Source: SubscriptionEventPayload of Clerk's webhook specification.
 type Subscription struct {
@@ -52,8 +52,7 @@ type SubscriptionItem struct {
 	Raw json.RawMessage `json:"-"`
 }
 
-// PaymentAttempt is the data of paymentAttempt.created, .updated and
-// .snapshot.
+// PaymentAttempt is the data of paymentAttempt.created and .updated.
 //
 // Source: PaymentAttemptEventPayload of Clerk's webhook specification.
 type PaymentAttempt struct {

@@ -176,8 +176,8 @@ type Permission struct {
 	Raw json.RawMessage `json:"-"`
 }
 
-// Invitation is the data of invitation.created, .accepted, .revoked and
-// .snapshot: an invitation to the application, not to an organization.
+// Invitation is the data of invitation.created, .accepted and .revoked: an
+// invitation to the application, not to an organization.
 //
 // Source: Clerk's documentation names these events; their fields are those of
 // the specification's Invitation and have not been seen in a delivery.
@@ -196,7 +196,7 @@ type Invitation struct {
 	Raw json.RawMessage `json:"-"`
 }
 
-// WaitlistEntry is the data of waitlistEntry.created, .updated and .snapshot.
+// WaitlistEntry is the data of waitlistEntry.created and .updated.
 //
 // Source: WaitlistEntry of Clerk's webhook specification.
 type WaitlistEntry struct {

@@ -2,8 +2,8 @@ package streams
 
 import "encoding/json"
 
-// Session is the data of session.created, .pending, .ended, .removed, .revoked
-// and .snapshot. A session's events may share one UpdatedAt; Status tells them
+// Session is the data of session.created, .pending, .ended, .removed and
+// .revoked. A session's events may share one UpdatedAt; Status tells them
 // apart.
 //
 // Source: SessionEventPayload of Clerk's webhook specification.
