@@ -1,6 +1,7 @@
 package streams_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -76,8 +77,19 @@ type userTable struct {
 
 type userRow struct {
 	name    string
-	version time.Time
+	version version
 	deleted bool
+}
+
+// version orders a user's events whichever way they arrive; two of them may
+// share updated_at.
+type version struct {
+	updatedAt, timestamp time.Time
+	eventID              string
+}
+
+func (v version) newer(than version) bool {
+	return cmp.Or(v.updatedAt.Compare(than.updatedAt), v.timestamp.Compare(than.timestamp), cmp.Compare(v.eventID, than.eventID)) > 0
 }
 
 // apply is what a service does in its transaction.
@@ -92,8 +104,9 @@ func (t userTable) apply(e streams.Event) error {
 	switch p := payload.(type) {
 	case *streams.User:
 		// An event that comes late is older than the row; a delete is final.
-		if row := t.rows[p.ID]; !row.deleted && p.UpdatedAt.After(row.version) {
-			t.rows[p.ID] = userRow{name: p.FirstName + " " + p.LastName, version: p.UpdatedAt.Time}
+		v := version{p.UpdatedAt.Time, e.Timestamp, e.ID}
+		if row := t.rows[p.ID]; !row.deleted && v.newer(row.version) {
+			t.rows[p.ID] = userRow{name: p.FirstName + " " + p.LastName, version: v}
 		}
 	case *streams.Deleted:
 		t.rows[p.ID] = userRow{name: "(gone)", deleted: true}

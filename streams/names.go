@@ -38,7 +38,7 @@ const (
 	SourceBackfill    Source = "backfill"    // a snapshot read from Clerk's Backend API, to fill the log
 	SourceReconcile   Source = "reconcile"   // a snapshot, or a delete inferred, because a store differed from the Backend API
 	SourceReadThrough Source = "readthrough" // a snapshot read from the Backend API, because someone asked for what no store had
-	SourceErase       Source = "erase"       // a delete without a body, because a person was erased
+	SourceErase       Source = "erase"       // a delete with nothing but the id, because a person was erased
 	SourceOperator    Source = "operator"    // an act of an operator, such as a dead letter dropped
 )
 
