@@ -29,11 +29,11 @@ const (
 // Difference is one thing in which JetStream does not hold what [Definitions]
 // ask for.
 type Difference struct {
-	Action Action
-	Object string // "stream CLERK" or "bucket CLERK_STATE"
-	Field  string // as JetStream's API spells it, "max_bytes"; "" where all is missing
-	Have   string // "" where all is missing
-	Want   string
+	Action Action `json:"action"`
+	Object string `json:"object"`          // "stream CLERK" or "bucket CLERK_STATE"
+	Field  string `json:"field,omitempty"` // as JetStream's API spells it, "max_bytes"; "" where all is missing
+	Have   string `json:"have,omitempty"`  // "" where all is missing
+	Want   string `json:"want"`
 }
 
 // String is one line for people, without a full stop.

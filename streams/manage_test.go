@@ -21,9 +21,14 @@ import (
 // startNATS runs a nats-server of this build in the process.
 func startNATS(t testing.TB) jetstream.JetStream {
 	t.Helper()
+	return connect(t, startServer(t))
+}
+
+func startServer(t testing.TB, users ...*server.User) (url string) {
+	t.Helper()
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: t.TempDir(),
+		JetStream: true, StoreDir: t.TempDir(), Users: users,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +38,7 @@ func startNATS(t testing.TB) jetstream.JetStream {
 	if !s.ReadyForConnections(20 * time.Second) {
 		t.Fatal("nats-server is not ready")
 	}
-	return connect(t, s.ClientURL())
+	return s.ClientURL()
 }
 
 func connect(t testing.TB, url string, options ...nats.Option) jetstream.JetStream {

@@ -5,8 +5,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // The tables of README.md that list constants or types, and its example, are
@@ -76,4 +82,60 @@ func exampleSource(t *testing.T) string {
 		}
 	}
 	return b.String()
+}
+
+// The permissions that README.md names are enough for a service, and let it
+// not publish into the log.
+func TestPermissionsOfAService(t *testing.T) {
+	t.Parallel()
+	allowed := regexp.MustCompile(`(?m)^    (\$JS\.\S+)$`).FindAllStringSubmatch(string(readFile(t, "README.md")), -1)
+	var publish []string
+	for _, match := range allowed {
+		publish = append(publish, match[1])
+	}
+	url := startServer(t,
+		&server.User{Username: "operator", Password: "o"},
+		&server.User{Username: "greeter", Password: "g", Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: publish},
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+		}})
+	operator := connect(t, url, nats.UserInfo("operator", "o"))
+	apply(t, operator, streams.Names{}.Definitions(streams.Options{}))
+	_, err := operator.CreateConsumer(t.Context(), "CLERK", jetstream.ConsumerConfig{Durable: "greeter", AckPolicy: jetstream.AckExplicitPolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operator.Publish(t.Context(), "clerk.ins_1.user.created.user_1", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+
+	denied := make(chan error, 1)
+	greeter := connect(t, url, nats.UserInfo("greeter", "g"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		select {
+		case denied <- err:
+		default:
+		}
+	}))
+	consumer, err := greeter.Consumer(t.Context(), "CLERK", "greeter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := consumer.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := message.DoubleAck(t.Context()); err != nil {
+		t.Errorf("acknowledge: %v", err)
+	}
+	select {
+	case err := <-denied:
+		t.Fatalf("not enough: %v", err)
+	default:
+	}
+	if err := greeter.Conn().Publish("clerk.ins_1.user.deleted.user_1", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-denied; !strings.Contains(err.Error(), "Permissions Violation") {
+		t.Errorf("publish into the log: %v", err)
+	}
 }

@@ -123,6 +123,10 @@ func FuzzToken(f *testing.F) {
 		if back, err := streams.ParseToken(token); err != nil || back != value {
 			t.Fatalf("ParseToken(%q) = %q, %v; want %q", token, back, err, value)
 		}
+		n, s := streams.Names{Prefix: "staging"}, streams.Subject{value, "user", value, value}
+		if back, err := n.ParseSubject(n.Subject(s)); err != nil || back != s {
+			t.Fatalf("ParseSubject(%q) = %+v, %v; want %+v", n.Subject(s), back, err, s)
+		}
 		// What is no token of ours is an error or a value, never a panic.
 		if back, err := streams.ParseToken(value); err == nil && value == "" {
 			t.Fatalf("ParseToken(%q) = %q", value, back)
