@@ -101,6 +101,7 @@ func TestReadmeListsTheMetrics(t *testing.T) {
 
 // Each alert fires where it must and stays silent where it must not.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		t.Skip("promtool is not installed; make lint and make test install it")

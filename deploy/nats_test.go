@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -82,19 +82,24 @@ func connect(t *testing.T, s *server.Server, user, password string) (js jetstrea
 	return js, denied
 }
 
-// create makes the streams as `rollcall streams apply` does.
-func create(t *testing.T, js jetstream.JetStream, o streams.Options) {
+// apply makes the streams as `rollcall streams apply` does.
+func apply(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
-	d := streams.Names{}.Definitions(o)
-	for _, c := range d.Streams {
-		if _, err := js.CreateStream(t.Context(), c); err != nil {
-			t.Fatalf("create stream %s: %v", c.Name, err)
-		}
+	if _, err := streams.Apply(t.Context(), js, streams.Names{}.Definitions(streams.Options{})); err != nil {
+		t.Fatal(err)
 	}
-	for _, c := range d.Buckets {
-		if _, err := js.CreateKeyValue(t.Context(), c); err != nil {
-			t.Fatalf("create bucket %s: %v", c.Bucket, err)
-		}
+}
+
+// check looks at the streams as a process with `nats.create: false` does.
+func check(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	d := streams.Names{}.Definitions(streams.Options{})
+	differences, err := streams.Plan(t.Context(), js, d)
+	if err != nil || len(differences) > 0 {
+		t.Errorf("check the streams: %v %v", differences, err)
+	}
+	if _, err := js.AccountInfo(t.Context()); err != nil { // how Plan learns what the server supports
+		t.Errorf("ask for the server's features: %v", err)
 	}
 }
 
@@ -127,7 +132,7 @@ func expectDenial(t *testing.T, denied chan error, what string) {
 func TestUsers(t *testing.T) {
 	s := start(t, "nats.conf", nil, nil)
 	admin, _ := connect(t, s, "admin", passwords["NATS_ADMIN_PASSWORD"])
-	create(t, admin, streams.Options{})
+	apply(t, admin)
 
 	t.Run("wrong password", func(t *testing.T) {
 		_, err := nats.Connect(s.ClientURL(), nats.UserInfo("ingest", "p"))
@@ -147,9 +152,7 @@ func TestUsers(t *testing.T) {
 			}
 		}
 		batch(t, js.Conn(), "clerk.ins_1.user.updated.user_1")
-		if _, err := js.Stream(t.Context(), "CLERK"); err != nil {
-			t.Errorf("ask how full the log is: %v", err)
-		}
+		check(t, js)
 		mustDeny(t, js.Conn(), denied,
 			"rollcall.dead.store-app.user.created.user_1",
 			"$KV.CLERK_STATE.position",
@@ -170,6 +173,7 @@ func TestUsers(t *testing.T) {
 
 	t.Run("store", func(t *testing.T) {
 		js, denied := connect(t, s, "store", passwords["NATS_STORE_PASSWORD"])
+		check(t, js)
 		readLog(t, js)
 		lease(t, js)
 		if _, err := js.Publish(t.Context(), "rollcall.dead.store-app.user.created.user_1", []byte("{}")); err != nil {
@@ -264,7 +268,7 @@ func TestCluster(t *testing.T) {
 	var routes []*url.URL
 	var ports []int
 	for i := range 3 {
-		port := freePort(t)
+		port := stacktest.FreePort(t)
 		route := fmt.Sprintf("nats-route://route:%s@127.0.0.1:%d", passwords["NATS_ROUTE_PASSWORD"], port)
 		env[fmt.Sprintf("NATS_ROUTE_%d", i)] = route
 		u, err := url.Parse(route)
@@ -304,14 +308,4 @@ func TestCluster(t *testing.T) {
 	if _, err := js.Publish(ctx, "clerk.ins_1.user.created.user_1", []byte("{}")); err != nil {
 		t.Errorf("publish to the cluster: %v", err)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
