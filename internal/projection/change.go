@@ -29,12 +29,13 @@ func (c *Change) Deletion() bool { return c.Values == nil }
 
 // Decoder reads events of the resources that it was made for.
 type Decoder struct {
+	names    streams.Names
 	byObject map[string]*Resource
 }
 
 // NewDecoder makes a decoder.
-func NewDecoder(resources []*Resource) *Decoder {
-	d := &Decoder{map[string]*Resource{}}
+func NewDecoder(names streams.Names, resources []*Resource) *Decoder {
+	d := &Decoder{names, map[string]*Resource{}}
 	for _, r := range resources {
 		d.byObject[r.Object] = r
 	}
@@ -63,8 +64,10 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 		return nil, errors.New("data.id holds U+0000")
 	}
 	c := &Change{Resource: r, ID: id, Source: streams.Source(m.Header.Get(streams.HeaderSource)), Sequence: m.Sequence}
-	c.InstanceID, _ = rawjson.Text(envelope.Get("instance_id"))
-	c.InstanceID, _ = rawjson.StorableText(c.InstanceID)
+	// A body may lack its instance; the subject has the endpoint's then.
+	if subject, err := d.names.ParseSubject(m.Subject); err == nil {
+		c.InstanceID, _ = rawjson.StorableText(subject.InstanceID)
+	}
 	var timestamp int64
 	if at := streams.ParseTimestamp(string(envelope.Get("timestamp"))); !at.IsZero() && storableMillis(at.UnixMilli()) {
 		timestamp = at.UnixMilli()
@@ -78,7 +81,7 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 func (f *Fields) read(object []byte) {
 	f.members = make([]member, 0, 48)
 	rawjson.Members(object, func(key, value []byte) {
-		f.members = append(f.members, member{string(key), value})
+		f.members = append(f.members, member{key, value})
 	})
 }
 

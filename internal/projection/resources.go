@@ -78,8 +78,8 @@ var resources = []*Resource{
 func fullName(f *Fields) (Value, error) {
 	first, _ := rawjson.Text(f.Get("first_name"))
 	last, _ := rawjson.Text(f.Get("last_name"))
-	name := strings.TrimSpace(first + " " + last)
-	return Value{Valid: name != "", Text: name}, nil
+	name, n := rawjson.StorableText(strings.TrimSpace(first + " " + last))
+	return Value{Valid: name != "", Text: name, Replaced: n}, nil
 }
 
 func primaryEmail(f *Fields) (Value, error) {

@@ -24,16 +24,13 @@ type Fields struct {
 	members []member
 }
 
-type member struct {
-	name  string
-	value []byte
-}
+type member struct{ name, value []byte }
 
 // Get is the value of a member, nil where there is none. Of two with one name
 // the last counts.
 func (f *Fields) Get(name string) []byte {
 	for i := len(f.members) - 1; i >= 0; i-- {
-		if f.members[i].name == name {
+		if string(f.members[i].name) == name {
 			return f.members[i].value
 		}
 	}

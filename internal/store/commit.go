@@ -1,0 +1,188 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rollcall-dev/rollcall/streams"
+)
+
+const (
+	lockTimeout = 5 * time.Second  // for the writer lock; then its holder is named
+	idleTimeout = 10 * time.Second // a writer that goes silent with the lock held loses it
+)
+
+// Commit writes a batch and moves the position, in one transaction and two
+// round trips. The writer lock is taken, and the position compared, before any
+// row is sent: a process that freezes while it sends must not hold the lock
+// where no time-out of Postgres's reaches it.
+func (s *Store) Commit(ctx context.Context, work any, from, to streams.Position, pending uint64, deadLetters int) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	defer conn.Release() // a connection inside a transaction isn't used again
+	pg := conn.Conn().PgConn()
+	if err := s.begin(ctx, pg, from, to, pending, deadLetters); err != nil {
+		s.rollBack(ctx, pg)
+		return err
+	}
+	w, _ := work.(*Work)
+	if err := s.write(ctx, pg, w, from.Epoch); err != nil {
+		s.rollBack(ctx, pg)
+		return err
+	}
+	return nil
+}
+
+// begin opens the transaction, takes the writer lock and moves the position.
+func (s *Store) begin(ctx context.Context, pg *pgconn.PgConn, from, to streams.Position, pending uint64, deadLetters int) error {
+	complete := "complete_since"
+	switch {
+	case to.Sequence == 0:
+		complete = "null"
+	case pending == 0:
+		complete = "coalesce(complete_since, now())"
+	}
+	at := "null"
+	if !to.Time.IsZero() {
+		at = to.Time.UTC().Format("'2006-01-02T15:04:05.000000Z'")
+	}
+	results, err := pg.Exec(ctx, fmt.Sprintf(`begin; %s;
+update %s.sync_status set epoch = %d, position = %d, position_time = %s, lag = %d, dead_letters = dead_letters + %d, complete_since = %s, updated_at = now()
+where store = %s and epoch = %d and position = %d`,
+		s.lockSQL(), s.schema, to.Epoch, to.Sequence, at, pending, deadLetters, complete,
+		literal(s.o.Name), from.Epoch, from.Sequence)).ReadAll()
+	if err != nil {
+		return s.explain(ctx, err)
+	}
+	if results[len(results)-1].CommandTag.RowsAffected() != 1 {
+		return errMoved{}
+	}
+	return nil
+}
+
+// lockSQL takes the writer lock for the rest of the transaction. Whoever holds
+// it and says nothing for idleTimeout is ended by the server.
+func (s *Store) lockSQL() string {
+	return fmt.Sprintf(`set local lock_timeout = %d; set local idle_in_transaction_session_timeout = %d; select pg_advisory_xact_lock(%d)`,
+		lockTimeout.Milliseconds(), idleTimeout.Milliseconds(), s.lock)
+}
+
+// write sends all statements and the commit in one go.
+func (s *Store) write(ctx context.Context, pg *pgconn.PgConn, w *Work, epoch int64) error {
+	p := pg.StartPipeline(ctx)
+	var counts []string // whose rows each statement's result counts
+	send := func(sql string, t tableWork) {
+		sendParams(p, sql, t.params, epoch)
+		counts = append(counts, t.writer.resource.Table)
+	}
+	if w != nil {
+		// A delete writes its tombstone and its own row first: contents consult the
+		// tombstones.
+		for _, t := range w.deletions {
+			send(t.writer.bury, t)
+			send(t.writer.remove, t)
+			for _, cascade := range t.writer.cascades {
+				send(cascade, t)
+			}
+		}
+		for _, t := range w.contents {
+			send(t.writer.contents, t)
+		}
+	}
+	p.SendQueryParams("commit", nil, nil, nil, nil)
+	if err := p.Sync(); err != nil {
+		_ = p.Close() // fails the same way
+		return &Error{err}
+	}
+	if err := s.readResults(p, counts); err != nil {
+		_ = p.Close() // the first error says it
+		return err
+	}
+	if w != nil {
+		s.o.Metrics.replaced(s.o.Name, w.replaced)
+	}
+	return p.Close()
+}
+
+func sendParams(p *pgconn.Pipeline, sql string, params []param, epoch int64) {
+	values := make([][]byte, 0, len(params)+1)
+	oids := make([]uint32, 0, len(params)+1)
+	for _, v := range params {
+		values = append(values, v.value)
+		oids = append(oids, v.oid)
+	}
+	values = append(values, binary.BigEndian.AppendUint64(nil, uint64(epoch)))
+	oids = append(oids, pgtype.Int8OID)
+	p.SendQueryParams(sql, values, oids, []int16{1}, nil)
+}
+
+func (s *Store) readResults(p *pgconn.Pipeline, counts []string) error {
+	var failed error
+	for i := 0; ; {
+		result, err := p.GetResults()
+		if err != nil {
+			failed = errors.Join(failed, &Error{err})
+			if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
+				continue // the results up to the sync are skipped
+			}
+			return failed
+		}
+		switch r := result.(type) {
+		case *pgconn.ResultReader:
+			tag, err := r.Close()
+			if err != nil {
+				failed = errors.Join(failed, &Error{err})
+			} else if i < len(counts) {
+				s.o.Metrics.wrote(s.o.Name, counts[i], tag.RowsAffected())
+			}
+			i++
+		case *pgconn.PipelineSync:
+			return failed
+		default:
+			return errors.Join(failed, errors.New("the database ended the answer early"))
+		}
+	}
+}
+
+func (s *Store) rollBack(ctx context.Context, pg *pgconn.PgConn) {
+	if pg.IsClosed() || pg.TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, _ = pg.Exec(ctx, "rollback").ReadAll() // if it fails the connection is given up, and the server rolls back
+}
+
+// Error is an error of the database.
+type Error struct{ err error }
+
+func (e *Error) Error() string { return "write: " + e.err.Error() }
+func (e *Error) Unwrap() error { return e.err }
+
+// Poison reports whether the rows are to blame: SQLSTATE classes 22 (data), 23
+// (constraints) and 54 (limits). A missing table, column or grant is the
+// schema's, all else the server's: no reason to give an event up.
+func (e *Error) Poison() bool {
+	var pg *pgconn.PgError
+	if !errors.As(e.err, &pg) || len(pg.Code) != 5 {
+		return false
+	}
+	class := pg.Code[:2]
+	return class == "22" || class == "23" || class == "54"
+}
+
+type errMoved struct{}
+
+func (errMoved) Error() string { return "the position is not where it was read" }
+func (errMoved) Moved() bool   { return true }
+
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -1,0 +1,297 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
+	"github.com/rollcall-dev/rollcall/internal/projection"
+)
+
+//go:embed sql/*.sql
+var migrations embed.FS
+
+// minPostgres is the oldest server: security_invoker views came with 15.
+const minPostgres = 150000
+
+// Migrate brings the schema to what this release needs, as the owner, in one
+// transaction under the writer lock. Migration libraries take a session's
+// advisory lock instead, which breaks behind a pooler. With MigrateOff it only
+// checks.
+func (s *Store) Migrate(ctx context.Context) error {
+	var writer string
+	if err := s.pool.QueryRow(ctx, `select current_user`).Scan(&writer); err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	config, err := pgx.ParseConfig(s.o.MigrateDatabaseURL)
+	if err != nil {
+		return fmt.Errorf("migrate_database_url can't be parsed")
+	}
+	forPooler(config)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("connect to the database as the schema's owner: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	if _, err := conn.PgConn().Exec(ctx, s.lockSQL()).ReadAll(); err != nil {
+		return s.explain(ctx, err)
+	}
+	statements, err := s.plan(ctx, tx, writer)
+	if err != nil || len(statements) == 0 {
+		return err
+	}
+	if s.o.Migrate == MigrateOff {
+		return fmt.Errorf("schema %s isn't what this release needs and migrate is off: %d statements are missing, the first is: %s", s.o.Schema, len(statements), statements[0])
+	}
+	for _, statement := range statements {
+		if _, err := conn.PgConn().Exec(ctx, statement).ReadAll(); err != nil {
+			return fmt.Errorf("change schema %s (%.60s…): %w; the role needs to own the schema, see migrate_database_url", s.o.Schema, oneLine(statement), err)
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit schema %s: %w", s.o.Schema, err)
+	}
+	s.o.Log.Info("schema changed", zap.String("sink", s.Name()), zap.Int("statements", len(statements)))
+	return nil
+}
+
+// plan is the statements that are missing, in order; none where all is there.
+func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, error) {
+	c, err := readCatalog(ctx, tx, s.o.Schema, s.schema)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkOurs(c); err != nil {
+		return nil, err
+	}
+	statements, err := s.numbered(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range s.writers {
+		changes, err := s.tableChanges(c, w.resource)
+		if err != nil {
+			return nil, err
+		}
+		statements = append(statements, changes...)
+	}
+	if c.owner == "" || len(statements) > 0 || !c.stores[s.o.Name] {
+		statements = append(statements, fmt.Sprintf(`insert into %s.sync_status (store) values (%s) on conflict do nothing`, s.schema, literal(s.o.Name)))
+	}
+	if writer != c.user && (len(statements) > 0 || !c.granted[writer]) {
+		role := pgx.Identifier{writer}.Sanitize()
+		statements = append(statements,
+			fmt.Sprintf(`grant usage on schema %s to %s`, s.schema, role),
+			fmt.Sprintf(`grant select, insert, update, delete on all tables in schema %s to %s`, s.schema, role))
+	}
+	return statements, nil
+}
+
+// checkOurs refuses a schema that isn't Rollcall's to change.
+func (s *Store) checkOurs(c *catalog) error {
+	switch {
+	case c.server < minPostgres:
+		return fmt.Errorf("PostgreSQL %d is too old: Rollcall needs 15 or newer", c.server/10000)
+	case c.version == 0 && len(c.relations) > 0:
+		return fmt.Errorf("schema %s holds tables that aren't Rollcall's (%s): set schema of store %s to one that is empty or doesn't exist", s.o.Schema, c.relations[0], s.o.Name)
+	case c.needs > newestMigration():
+		return fmt.Errorf("schema %s needs a newer release of Rollcall (its version is %d, this release knows %d): upgrade this process", s.o.Schema, c.version, newestMigration())
+	}
+	for other := range c.stores {
+		if other != s.o.Name {
+			return fmt.Errorf("schema %s of this database belongs to store %s: give store %s a schema of its own", s.o.Schema, other, s.o.Name)
+		}
+	}
+	return nil
+}
+
+func migrationFiles() []string {
+	files, err := fs.Glob(migrations, "sql/*.sql")
+	if err != nil {
+		panic(err) // the pattern is constant
+	}
+	slices.Sort(files)
+	return files
+}
+
+func newestMigration() int { return len(migrationFiles()) }
+
+// numbered are the migrations that haven't run: functions, tombstones, status.
+func (s *Store) numbered(c *catalog) ([]string, error) {
+	var statements []string
+	if c.version == 0 {
+		if !c.exists {
+			statements = append(statements, "create schema "+s.schema)
+		}
+		statements = append(statements,
+			fmt.Sprintf(`create table %s.schema_version (version int not null, needs int not null, applied_at timestamptz not null default now())`, s.schema),
+			fmt.Sprintf(`comment on table %s.schema_version is 'one row; needs is the oldest release''s version that can still run on this schema'`, s.schema),
+			fmt.Sprintf(`insert into %s.schema_version (version, needs) values (0, 0)`, s.schema))
+	}
+	for i, file := range migrationFiles() {
+		if i+1 <= c.version {
+			continue
+		}
+		text, err := migrations.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		statements = append(statements,
+			strings.ReplaceAll(string(text), "{schema}", s.schema),
+			fmt.Sprintf(`update %s.schema_version set version = %d, applied_at = now()`, s.schema, i+1))
+	}
+	return statements, nil
+}
+
+// tableChanges compares a resource's columns with the catalog.
+func (s *Store) tableChanges(c *catalog, r *projection.Resource) ([]string, error) {
+	var statements []string
+	have, exists := c.columns[r.Table]
+	if !exists {
+		statements = append(statements, s.createTable(r))
+	}
+	for _, column := range r.Columns {
+		switch t, ok := have[column.Name]; {
+		case !exists:
+		case !ok:
+			statements = append(statements, fmt.Sprintf(`alter table %s.%s add column %s %s`, s.schema, r.Table, column.Name, column.Type))
+		case t != pgName(column.Type):
+			return nil, fmt.Errorf("column %s.%s.%s is %s, and should be %s: rename or drop it", s.o.Schema, r.Table, column.Name, t, pgName(column.Type))
+		}
+	}
+	for _, column := range r.Columns {
+		name := r.Table + "_" + column.Name
+		if column.Index && !c.indexes[name] {
+			statements = append(statements, fmt.Sprintf(`create index %s on %s.%s (%s) where %s is not null`, name, s.schema, r.Table, column.Name, column.Name))
+		}
+	}
+	if len(statements) > 0 || !c.views[r.Table+"_live"] {
+		// t.* at this moment: columns that are added later are added to the view too.
+		statements = append(statements, fmt.Sprintf(`create or replace view %[1]s.%[2]s_live with (security_invoker = true) as select t.* from %[1]s.%[2]s t where t.deleted_at is null`, s.schema, r.Table))
+	}
+	return statements, nil
+}
+
+func (s *Store) createTable(r *projection.Resource) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "create table %s.%s (\n", s.schema, r.Table)
+	for _, c := range r.Columns {
+		fmt.Fprintf(&b, "    %s %s", c.Name, c.Type)
+		if c.Name == "id" {
+			b.WriteString(" primary key")
+		}
+		b.WriteString(",\n")
+	}
+	for i, c := range strings.Split(bookkeeping, ", ") {
+		if i > 0 {
+			b.WriteString(",\n")
+		}
+		b.WriteString("    " + c)
+	}
+	b.WriteString("\n)")
+	return b.String()
+}
+
+func pgName(t projection.Type) string {
+	if t == projection.Timestamp {
+		return "timestamp with time zone"
+	}
+	return t.String()
+}
+
+// catalog is what the database has.
+type catalog struct {
+	server         int    // server_version_num
+	user           string // who migrates
+	exists         bool   // the schema does
+	version, needs int    // 0 before the first migration
+	relations      []string
+	columns        map[string]map[string]string // by table: name to type
+	views, indexes map[string]bool
+	stores         map[string]bool // names in sync_status
+	granted        map[string]bool // roles that may write
+	owner          string
+}
+
+func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string) (*catalog, error) {
+	c := &catalog{columns: map[string]map[string]string{}, views: map[string]bool{}, indexes: map[string]bool{}, stores: map[string]bool{}, granted: map[string]bool{}}
+	err := tx.QueryRow(ctx, `select current_setting('server_version_num')::int, current_user, coalesce((select pg_get_userbyid(nspowner) from pg_namespace where nspname = $1), '')`, name).
+		Scan(&c.server, &c.user, &c.owner)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog: %w", err)
+	}
+	c.exists = c.owner != ""
+	rows, err := tx.Query(ctx, `select c.relname, c.relkind::text, coalesce(a.attname, ''), coalesce(format_type(a.atttypid, a.atttypmod), '')
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p')
+where n.nspname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f', 'i') order by 1`, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog: %w", err)
+	}
+	var relation, kind, column, columnType string
+	_, err = pgx.ForEachRow(rows, []any{&relation, &kind, &column, &columnType}, func() error {
+		c.add(relation, kind, column, columnType)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog: %w", err)
+	}
+	if _, ours := c.columns["schema_version"]; !ours {
+		return c, nil
+	}
+	return c, c.readOurs(ctx, tx, name, quoted)
+}
+
+func (c *catalog) add(relation, kind, column, columnType string) {
+	switch kind {
+	case "i":
+		c.indexes[relation] = true
+		return
+	case "v":
+		c.views[relation] = true
+	case "r", "p":
+		if c.columns[relation] == nil {
+			c.columns[relation] = map[string]string{}
+		}
+		c.columns[relation][column] = columnType
+	}
+	c.relations = append(c.relations, relation)
+}
+
+func (c *catalog) readOurs(ctx context.Context, tx pgx.Tx, name, quoted string) error {
+	err := tx.QueryRow(ctx, `select version, needs from `+quoted+`.schema_version`).Scan(&c.version, &c.needs)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("read %s.schema_version: %w", name, err)
+	}
+	rows, err := tx.Query(ctx, `select store from `+quoted+`.sync_status`)
+	if err != nil {
+		return fmt.Errorf("read %s.sync_status: %w", name, err)
+	}
+	var store string
+	if _, err := pgx.ForEachRow(rows, []any{&store}, func() error { c.stores[store] = true; return nil }); err != nil {
+		return fmt.Errorf("read %s.sync_status: %w", name, err)
+	}
+	rows, err = tx.Query(ctx, `select r.rolname from pg_roles r where has_schema_privilege(r.oid, $1, 'usage')
+and (select bool_and(has_table_privilege(r.oid, c.oid, 'select') and has_table_privilege(r.oid, c.oid, 'insert') and has_table_privilege(r.oid, c.oid, 'update') and has_table_privilege(r.oid, c.oid, 'delete'))
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind = 'r')`, name)
+	if err != nil {
+		return fmt.Errorf("read grants: %w", err)
+	}
+	var role string
+	_, err = pgx.ForEachRow(rows, []any{&role}, func() error { c.granted[role] = true; return nil })
+	return err
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

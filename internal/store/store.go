@@ -1,0 +1,176 @@
+// Package store is the sink that keeps a service's copy of Clerk's users,
+// organizations and memberships, in a schema of the service's own Postgres.
+//
+// Every write is a join: of two contents of an entity the greater version
+// stays, of two deletions the earlier, so that events may come in any order and
+// any number of times. Whatever writes a store takes the schema's advisory lock
+// for the length of its transaction, so that a delete with its cascade and a
+// child's insert can't miss each other. There is no session state: any
+// statement may run behind a pooler in transaction mode.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"github.com/rollcall-dev/rollcall/internal/projection"
+	"github.com/rollcall-dev/rollcall/streams"
+)
+
+// MigrateAuto and MigrateOff say who changes the schema.
+const (
+	MigrateAuto = "auto"
+	MigrateOff  = "off"
+)
+
+// Options of a Store.
+type Options struct {
+	Name               string // "app"; the sink is then "store-app"
+	DatabaseURL        string // may lead through a pooler in transaction mode
+	MigrateDatabaseURL string // of the schema's owner; "" means DatabaseURL
+	Migrate            string // MigrateAuto or MigrateOff
+	Schema             string
+	InstanceID         string // the only one followed; "" follows all
+	Names              streams.Names
+	Log                *zap.Logger
+	Metrics            *Metrics
+}
+
+// Store is one store. It is a sink of the log.
+type Store struct {
+	o         Options
+	pool      *pgxpool.Pool
+	schema    string // quoted
+	lock      int64
+	resources []*projection.Resource
+	decoder   *projection.Decoder
+	writers   []*writer
+	prepared  bool // the schema is as this release needs it
+}
+
+// New makes a store. It doesn't connect: a database that can't be reached is
+// trouble, not a mistake. A URL that can't be parsed is one.
+func New(o Options) (*Store, error) {
+	if o.MigrateDatabaseURL == "" {
+		o.MigrateDatabaseURL = o.DatabaseURL
+	}
+	for _, url := range []string{o.DatabaseURL, o.MigrateDatabaseURL} {
+		if _, err := pgx.ParseConfig(url); err != nil {
+			return nil, fmt.Errorf("store %s: the database URL can't be parsed: %w", o.Name, errors.Unwrap(err)) // the outer error quotes it
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig(o.DatabaseURL))
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", o.Name, err)
+	}
+	s := &Store{
+		o: o, pool: pool, schema: pgx.Identifier{o.Schema}.Sanitize(), lock: lockKey(o.Schema),
+		resources: projection.Resources(),
+	}
+	s.decoder = projection.NewDecoder(o.Names, s.resources)
+	for _, r := range s.resources {
+		s.writers = append(s.writers, newWriter(s.schema, r))
+	}
+	return s, nil
+}
+
+// Close ends the store's connections.
+func (s *Store) Close() { s.pool.Close() }
+
+func poolConfig(url string) *pgxpool.Config {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		panic(err) // parsed before
+	}
+	// One writes, one reads the status; whatever else there is belongs to the service.
+	c.MaxConns = 4
+	forPooler(c.ConnConfig)
+	return c
+}
+
+// forPooler makes a connection do without prepared statements, which a pooler
+// in transaction mode loses.
+func forPooler(c *pgx.ConnConfig) {
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c.StatementCacheCapacity = 0
+	c.DescriptionCacheCapacity = 0
+}
+
+// lockKey is the advisory lock of whoever writes the schema.
+func lockKey(schema string) int64 {
+	h := fnv.New64a()
+	h.Write([]byte("rollcall store " + schema))
+	return int64(h.Sum64())
+}
+
+// Name of the sink.
+func (s *Store) Name() string { return streams.SinkStore(s.o.Name) }
+
+// Subjects of the log that the store wants.
+func (s *Store) Subjects() []string {
+	var subjects []string
+	for _, r := range s.resources {
+		subjects = append(subjects, s.o.Names.ResourceSubjects(s.o.InstanceID, r.Object))
+	}
+	return subjects
+}
+
+// Position reads how far the store has come. The first time it makes or checks
+// the schema.
+func (s *Store) Position(ctx context.Context) (streams.Position, error) {
+	if !s.prepared {
+		if err := s.Migrate(ctx); err != nil {
+			return streams.Position{}, err
+		}
+		s.prepared = true
+	}
+	var p streams.Position
+	var at *int64
+	err := s.pool.QueryRow(ctx, `select epoch, position, (extract(epoch from position_time) * 1000000)::bigint from `+s.schema+`.sync_status where store = $1`, s.o.Name).
+		Scan(&p.Epoch, &p.Sequence, &at)
+	if errors.Is(err, pgx.ErrNoRows) || missing(err) {
+		s.prepared = false // dropped under our feet: make it again
+	}
+	if err != nil {
+		return p, fmt.Errorf("read %s.sync_status: %w", s.o.Schema, err)
+	}
+	if at != nil {
+		p.Time = fromMicros(*at)
+	}
+	return p, nil
+}
+
+// missing tells that a table, a column or the schema isn't there.
+func missing(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "42703" || pg.Code == "3F000")
+}
+
+// Prepare decodes and folds messages. Work of another type than *Work isn't
+// ours.
+func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
+	var rejected map[int]error
+	changes := make([]*projection.Change, 0, len(messages))
+	for i := range messages {
+		c, err := s.decoder.Decode(messages[i])
+		switch {
+		case err != nil:
+			if rejected == nil {
+				rejected = map[int]error{}
+			}
+			rejected[i] = err
+		case c == nil:
+			s.o.Metrics.unknown(s.o.Name)
+		default:
+			changes = append(changes, c)
+		}
+	}
+	return s.pack(projection.Fold(changes)), rejected
+}

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rollcall-dev/rollcall/internal/projection"
+)
+
+// writer holds the statements that write one resource's table.
+type writer struct {
+	resource *projection.Resource
+	contents string   // upsert of contents; parameters of packContents, then the epoch
+	bury     string   // tombstones; parameters of packDeletions, then the epoch
+	remove   string   // the deleted rows themselves; the same parameters
+	cascades []string // rows whose parent of this resource was deleted; the same parameters
+}
+
+// bookkeeping are the columns that every table has behind its resource's.
+const bookkeeping = `deleted_at timestamptz, instance_id text not null, synced_at timestamptz not null, stream_epoch bigint not null, stream_seq bigint not null, source text not null, version bytea not null`
+
+func newWriter(schema string, r *projection.Resource) *writer {
+	w := &writer{resource: r, contents: upsertSQL(schema, r), bury: burySQL(schema, r), remove: removeSQL(schema, r)}
+	for _, child := range projection.Resources() {
+		for _, p := range child.Parents {
+			if p.Table == r.Table {
+				w.cascades = append(w.cascades, cascadeSQL(schema, child, p.Column))
+			}
+		}
+	}
+	return w
+}
+
+// upsertSQL writes contents: the greater version wins. deleted_at is worked out
+// anew from the tombstones of the entity and of its parents, and with it
+// whether personal columns are kept.
+func upsertSQL(schema string, r *projection.Resource) string {
+	var names, params, values, sets []string
+	for i, c := range r.Columns {
+		names = append(names, c.Name)
+		params = append(params, fmt.Sprintf("$%d", i+1))
+		value := "r." + c.Name
+		if c.Type == projection.TextArray {
+			value += "::text[]" // an array of arrays can't be ragged
+		}
+		if c.Personal {
+			value = "case when d.deleted_at is null then " + value + " end"
+		}
+		values = append(values, value)
+		if c.Name != "id" {
+			sets = append(sets, c.Name+" = excluded."+c.Name)
+		}
+	}
+	for i := range 4 { // version, instance_id, source, stream_seq
+		params = append(params, fmt.Sprintf("$%d", len(r.Columns)+i+1))
+	}
+	for _, c := range []string{"version", "instance_id", "source", "stream_seq", "deleted_at", "synced_at", "stream_epoch"} {
+		sets = append(sets, c+" = excluded."+c)
+	}
+	joins, deletedAt := tombstoneJoins(schema, r)
+	return fmt.Sprintf(`insert into %[1]s.%[2]s as t (%[3]s, version, instance_id, source, stream_seq, deleted_at, synced_at, stream_epoch)
+select %[4]s, r.version, r.instance_id, r.source, r.stream_seq, d.deleted_at, now(), $%[5]d
+from unnest(%[6]s) as r(%[3]s, version, instance_id, source, stream_seq)
+%[7]scross join lateral (select %[8]s) as d(deleted_at)
+on conflict (id) do update set %[9]s
+where excluded.version > t.version`,
+		schema, r.Table, strings.Join(names, ", "), strings.Join(values, ", "), len(r.Columns)+5,
+		strings.Join(params, ", "), joins, deletedAt, strings.Join(sets, ", "))
+}
+
+func tombstoneJoins(schema string, r *projection.Resource) (joins, deletedAt string) {
+	at := []string{"t0.deleted_at"}
+	joins = fmt.Sprintf("left join %s.tombstones t0 on t0.resource = '%s' and t0.id = r.id\n", schema, r.Table)
+	for i, p := range r.Parents {
+		joins += fmt.Sprintf("left join %[1]s.tombstones t%[2]d on t%[2]d.resource = '%[3]s' and t%[2]d.id = r.%[4]s\n", schema, i+1, p.Table, p.Column)
+		at = append(at, fmt.Sprintf("t%d.deleted_at", i+1))
+	}
+	return joins, "least(" + strings.Join(at, ", ") + ")" // of times; nulls don't count
+}
+
+const deletionRows = `unnest($1, $2, $3, $4, $5) as r(id, deleted_at, instance_id, source, stream_seq)`
+
+func burySQL(schema string, r *projection.Resource) string {
+	return fmt.Sprintf(`insert into %[1]s.tombstones as t (resource, id, deleted_at, instance_id, source, stream_epoch, stream_seq)
+select '%[2]s', r.id, r.deleted_at, r.instance_id, r.source, $6, r.stream_seq from %[3]s
+on conflict (resource, id) do update
+set deleted_at = excluded.deleted_at, instance_id = excluded.instance_id, source = excluded.source, stream_epoch = excluded.stream_epoch, stream_seq = excluded.stream_seq, synced_at = excluded.synced_at
+where excluded.deleted_at < t.deleted_at`, schema, r.Table, deletionRows)
+}
+
+// removeSQL marks the entity's own row, and makes one where there is none: a
+// deletion that comes before its entity leaves a row too.
+func removeSQL(schema string, r *projection.Resource) string {
+	return fmt.Sprintf(`insert into %[1]s.%[2]s as t (id, deleted_at, instance_id, synced_at, stream_epoch, stream_seq, source, version)
+select r.id, r.deleted_at, r.instance_id, now(), $6, r.stream_seq, r.source, ''::bytea from %[3]s
+on conflict (id) do update set %[4]s
+where t.deleted_at is null or t.deleted_at > excluded.deleted_at`, schema, r.Table, deletionRows, markDeleted(r, "excluded", "excluded.stream_epoch"))
+}
+
+func cascadeSQL(schema string, child *projection.Resource, column string) string {
+	return fmt.Sprintf(`update %[1]s.%[2]s as t set %[4]s
+from %[3]s
+where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at)`, schema, child.Table, deletionRows, markDeleted(child, "r", "$6"), column)
+}
+
+func markDeleted(r *projection.Resource, from, epoch string) string {
+	sets := []string{
+		fmt.Sprintf("deleted_at = %s.deleted_at, source = %[1]s.source, stream_seq = %[1]s.stream_seq, stream_epoch = %s, synced_at = now()", from, epoch),
+	}
+	for _, c := range r.Columns {
+		if c.Personal {
+			sets = append(sets, c.Name+" = null")
+		}
+	}
+	return strings.Join(sets, ", ")
+}
