@@ -45,7 +45,10 @@ type NATS struct {
 // Hold Dir by [Lock] first. nats-server locks nothing: two servers on one
 // directory both start and both acknowledge, each under the same sequences, and
 // the log of one overwrites the other's.
-func StartNATS(o NATSOptions) (*NATS, error) {
+func StartNATS(o NATSOptions) (*NATS, error) { return startNATS(o, freeBytes) }
+
+// startNATS takes the disk as a function, so that tests need no full one.
+func startNATS(o NATSOptions, free func(dir string) (uint64, error)) (*NATS, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
@@ -62,7 +65,7 @@ func StartNATS(o NATSOptions) (*NATS, error) {
 		return nil, err
 	}
 	for {
-		limit, err := roomIn(store, stored)
+		limit, err := roomIn(store, stored, free)
 		if err != nil {
 			return nil, err
 		}
@@ -114,12 +117,12 @@ func shutdown(s *server.Server) {
 	s.WaitForShutdown()
 }
 
-func roomIn(store string, stored uint64) (int64, error) {
-	free, err := freeBytes(store)
+func roomIn(store string, stored uint64, free func(dir string) (uint64, error)) (int64, error) {
+	left, err := free(store)
 	if err != nil {
 		return 0, err
 	}
-	limit, err := storeLimit(free, stored)
+	limit, err := storeLimit(left, stored)
 	if err != nil {
 		return 0, fmt.Errorf("no room for the log in %s: %w: free some, or pass a directory on another disk with --data", store, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -217,21 +218,24 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	return clearAway(ctx, p.data, p.opts.Log)
 }
 
-// makeSockets makes an empty directory for the unix socket. Its path is short: a
-// socket's may have 103 bytes on macOS and 107 on Linux, and Dir can be deep.
+// socketPath is the longest path of a socket that all systems take, in bytes.
+const socketPath = 103
+
+// makeSockets makes an empty directory for the unix socket and for initdb's
+// password file: beside the data, or in /tmp where that lies too deep.
 func (p *Postgres) makeSockets(dir string) error {
-	sockets := fmt.Sprintf("/tmp/rollcall-%d-%s", p.acct.UID, hash(dir))
+	sockets := filepath.Join(filepath.Dir(p.data), "run")
+	if len(sockets)+len("/.s.PGSQL.65535") > socketPath {
+		sockets = fmt.Sprintf("/tmp/rollcall-%d-%s", p.acct.UID, hash(dir))
+	}
+	// A lock file left in it may name a process that is another by now.
+	if err := os.RemoveAll(sockets); err != nil {
+		return fmt.Errorf("clear %s: %w", sockets, err)
+	}
 	if err := privateDir(sockets, p.acct); err != nil {
 		return err
 	}
 	p.sockets = sockets
-	left, err := os.ReadDir(sockets)
-	for _, e := range left { // a lock file among them may name a process that is another by now
-		err = errors.Join(err, os.Remove(filepath.Join(sockets, e.Name())))
-	}
-	if err != nil {
-		return fmt.Errorf("clear %s: %w", sockets, err)
-	}
 	return nil
 }
 
@@ -379,7 +383,7 @@ func (p *Postgres) ensureDatabase(ctx context.Context) error {
 func checkDatabase(ctx context.Context, databaseURL string) error {
 	conn, err := pgconn.Connect(ctx, databaseURL)
 	if err != nil {
-		return fmt.Errorf("DATABASE_URL: %w", err)
+		return &databaseError{err: err}
 	}
 	defer conn.Close(ctx) //nolint:errcheck // only asked
 	version := conn.ParameterStatus("server_version")
@@ -389,3 +393,17 @@ func checkDatabase(ctx context.Context, databaseURL string) error {
 	}
 	return nil
 }
+
+// databaseError puts pgx's account of its attempts, a line for each and often
+// the same twice, into one sentence.
+type databaseError struct{ err error }
+
+func (e *databaseError) Error() string {
+	lines := strings.Split(e.err.Error(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return "DATABASE_URL: " + strings.Join(slices.Compact(lines), " ") + ": correct it, or unset it to let a private Postgres start"
+}
+
+func (e *databaseError) Unwrap() error { return e.err }

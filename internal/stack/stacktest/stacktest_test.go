@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rollcall-dev/rollcall/internal/stack"
 )
 
 func TestMain(m *testing.M) { MainNoLeaks(m) }
@@ -101,6 +103,29 @@ func TestPostgresRestarts(t *testing.T) {
 			t.Errorf("%s: got %s", name, got)
 		}
 	}
+}
+
+// A test process that is killed leaves its files; the next one removes them.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	var dirs []string
+	for range 2 {
+		dir, err := os.MkdirTemp("", dirPattern)
+		must(t, err)
+		l, err := stack.Lock(dir)
+		must(t, err)
+		if dirs = append(dirs, dir); len(dirs) == 1 {
+			must(t, l.Unlock())
+			continue
+		}
+		t.Cleanup(func() { must(t, errors.Join(l.Unlock(), os.RemoveAll(dir))) })
+	}
+	Postgres(t)
+	if _, err := os.Stat(dirs[0]); !os.IsNotExist(err) {
+		t.Errorf("nobody's directory is left: %v", err)
+	}
+	_, err := os.Stat(dirs[1])
+	must(t, err)
 }
 
 func TestNATSRestarts(t *testing.T) {
