@@ -8,7 +8,8 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"os"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,13 +17,15 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // Options say how to reach NATS.
 type Options struct {
 	Name   string // shown by the server's monitoring: "rollcall ingest"
 	URL    string // comma-separated nats:// or tls:// addresses
-	Creds  string // file with a user's JWT and key; "" for none
+	Creds  string // credentials: a .creds file's path, or its content; "" for none
 	TLSCA  string // file with the certificate authority; "" for the system's
 	Domain string // JetStream domain; "" for the default
 	// InProcess connects to an embedded server without a socket; URL is then unused.
@@ -49,11 +52,6 @@ var ErrClosed = errors.New("broker: closed")
 func Dial(o Options) (*Conn, error) {
 	if o.State == nil {
 		o.State = func(error) {}
-	}
-	for setting, file := range map[string]string{"nats.creds": o.Creds, "nats.tls_ca": o.TLSCA} {
-		if _, err := os.Stat(file); file != "" && err != nil {
-			return nil, fmt.Errorf("%s: %w", setting, err)
-		}
 	}
 	c := &Conn{o: o}
 	c.mu.Lock()
@@ -125,8 +123,15 @@ func (c *Conn) dial() error {
 		nats.ClosedHandler(func(nc *nats.Conn) { c.changed(errors.Join(errors.New("closed"), nc.LastError())) }),
 		nats.ErrorHandler(c.async),
 	}
-	if c.o.Creds != "" {
+	switch {
+	case strings.HasPrefix(c.o.Creds, "-----BEGIN"):
+		opts = append(opts, nats.UserCredentialBytes([]byte(c.o.Creds)))
+	case c.o.Creds != "":
 		opts = append(opts, nats.UserCredentials(c.o.Creds))
+	}
+	if user := userOf(c.o.URL); user != "" {
+		// A user of few permissions may listen for answers only here; see deploy/nats.
+		opts = append(opts, nats.CustomInboxPrefix("_INBOX_"+user))
 	}
 	if c.o.TLSCA != "" {
 		opts = append(opts, nats.RootCAs(c.o.TLSCA))
@@ -145,6 +150,20 @@ func (c *Conn) dial() error {
 		c.o.State(fmt.Errorf("no connection to %s yet", nc.Opts.Url))
 	}
 	return nil
+}
+
+// userOf is the user that the first address names, "" where it names none or
+// one that can't stand in a subject.
+func userOf(addresses string) string {
+	first, _, _ := strings.Cut(addresses, ",")
+	u, err := url.Parse(strings.TrimSpace(first))
+	if err != nil || u.User == nil || u.User.Username() != streams.Token(u.User.Username()) {
+		return ""
+	}
+	if _, password := u.User.Password(); !password {
+		return "" // a token
+	}
+	return u.User.Username()
 }
 
 func (c *Conn) changed(err error) {

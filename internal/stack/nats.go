@@ -99,6 +99,9 @@ func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	return nc, nil
 }
 
+// Limit is how many bytes JetStream may store, all streams together.
+func (n *NATS) Limit() int64 { return n.server.JetStreamConfig().MaxStore }
+
 // Healthy is nil while the server stores. A write error, a full disk among
 // them, stops a stream for good: publishers see timeouts only, and this says why.
 func (n *NATS) Healthy() error {

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-dev/rollcall/internal/config"
+	"github.com/rollcall-dev/rollcall/internal/ingest"
+	"github.com/rollcall-dev/rollcall/internal/stack"
+	"github.com/rollcall-dev/rollcall/internal/telemetry"
+)
+
+const devIngestAddr = "127.0.0.1:8080"
+
+func newDev(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "dev", Short: "Run everything on this machine, for development", Args: noArgs,
+		Long: `Run all roles in one process, with an embedded NATS JetStream and a private
+Postgres (DATABASE_URL and NATS_URL are used instead where set). What it listens
+on is printed, and written to DIR/dev.env. State stays in DIR (--data).`,
+		Example: `  rollcall dev
+  rollcall dev --data /tmp/try
+  DATABASE_URL=postgres://localhost/mine rollcall dev`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := telemetry.NewLogger(true, o.logLevel)
+			if err != nil {
+				return usageError{err}
+			}
+			defer func() { _ = log.Sync() }() // standard error can't always be synced
+			endAfter(c.Context(), stopWithin, func() {
+				log.Error("draining took too long")
+				os.Exit(exitFailed)
+			})
+			d := &devStack{o: o, log: log, out: c.OutOrStdout()}
+			return d.run(c.Context())
+		},
+	}
+}
+
+// devStack is what `rollcall dev` starts, in this order; it ends in the other.
+type devStack struct {
+	o   *options
+	log *zap.Logger
+	out io.Writer
+
+	dir      string
+	nats     *stack.NATS
+	postgres *stack.Postgres
+	secret   string
+	config   *config.Config
+}
+
+func (d *devStack) run(ctx context.Context) (err error) {
+	// Mistakes in the configuration come before anything is started.
+	if _, err := d.load("postgres://127.0.0.1/checked", "nats://127.0.0.1"); err != nil {
+		return err
+	}
+	lock, err := stack.Lock(d.o.dataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	d.dir = lock.Dir()
+	if d.secret, err = keptSecret(filepath.Join(d.dir, "webhook.secret")); err != nil {
+		return err
+	}
+	natsURL, err := d.startNATS()
+	if err != nil {
+		return err
+	}
+	if d.nats != nil {
+		defer d.nats.Shutdown()
+	}
+	databaseURL, err := d.startPostgres(ctx)
+	if err != nil {
+		return err
+	}
+	if d.postgres != nil {
+		defer func() {
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin/2)
+			defer cancel()
+			err = errors.Join(err, d.postgres.Stop(stop))
+		}()
+	}
+	if d.config, err = d.load(databaseURL, natsURL); err != nil {
+		return err
+	}
+	return d.serve(ctx, databaseURL, natsURL)
+}
+
+// load reads the configuration with the stack's own addresses beneath it.
+func (d *devStack) load(databaseURL, natsURL string) (*config.Config, error) {
+	beneath := map[string]string{"DATABASE_URL": databaseURL, "NATS_URL": natsURL}
+	if d.secret != "" {
+		beneath["CLERK_WEBHOOK_SIGNING_SECRET"] = d.secret
+	}
+	return config.Load(d.o.configFile, over(beneath))
+}
+
+func (d *devStack) startNATS() (url string, err error) {
+	if url, ok := os.LookupEnv("NATS_URL"); ok && url != "" {
+		return url, nil
+	}
+	d.nats, err = stack.StartNATS(stack.NATSOptions{Dir: d.dir, Log: d.log})
+	if err != nil {
+		return "", err
+	}
+	return d.nats.URL(), nil
+}
+
+func (d *devStack) startPostgres(ctx context.Context) (url string, err error) {
+	if url, ok := os.LookupEnv("DATABASE_URL"); ok && url != "" {
+		return url, nil
+	}
+	d.postgres, err = stack.StartPostgres(ctx, stack.PostgresOptions{Dir: d.dir, Progress: os.Stderr, Log: d.log})
+	if err != nil {
+		return "", err
+	}
+	return d.postgres.URL(), nil
+}
+
+// serve runs the roles, and says so once all of it works.
+func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error {
+	r, err := parseRoles(d.config, nil)
+	if err != nil {
+		return err
+	}
+	p := newProcess(d.config, r, d.log)
+	if p.listener, err = d.listen(); err != nil {
+		return err
+	}
+	if d.nats != nil {
+		p.embedded = true
+		if p.maxBytes == 0 {
+			p.maxBytes = d.nats.Limit() / 2 // room for dead letters and state
+		}
+	}
+	base := "http://" + p.listener.Addr().String()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.run(ctx) })
+	g.Go(func() error { return d.watchPostgres(ctx) })
+	g.Go(func() error {
+		if err := d.waitReady(ctx, base); err != nil {
+			return nil // stopped before it was ready
+		}
+		return d.announce(base, databaseURL, natsURL)
+	})
+	err = g.Wait()
+	return errors.Join(err, removeIfThere(filepath.Join(d.dir, devEnvFile)))
+}
+
+// listen takes the default port, or a free one where it is taken; a port that
+// was asked for is not given up.
+func (d *devStack) listen() (net.Listener, error) {
+	if asked := d.config.Origin("ingest.addr"); asked != "" {
+		ln, err := listen(d.config.Ingest.Addr, asked)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		return ln, nil
+	}
+	ln, err := net.Listen("tcp", devIngestAddr)
+	if err != nil {
+		ln, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	return ln, err
+}
+
+func (d *devStack) watchPostgres(ctx context.Context) error {
+	if d.postgres == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.postgres.Done():
+	}
+	if err := d.postgres.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the private Postgres ended by itself: %w; see %s", err, filepath.Join(d.dir, "postgres.log"))
+	}
+	return nil
+}
+
+// waitReady returns when every part of the process works.
+func (d *devStack) waitReady(ctx context.Context, base string) error {
+	for {
+		_, body, err := readyz(ctx, base)
+		var answer struct {
+			Status string `json:"status"`
+			Taking bool   `json:"taking"`
+		}
+		if err == nil && json.Unmarshal(body, &answer) == nil && answer.Status == "ok" && answer.Taking {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// announce writes dev.env, and prints what listens where and what to try.
+func (d *devStack) announce(base, databaseURL, natsURL string) error {
+	webhook := base + ingest.Path
+	secret := ""
+	for _, i := range d.config.Instances {
+		if len(i.WebhookSecrets) > 0 {
+			secret = i.WebhookSecrets[0]
+		}
+		if i.Name != "" && len(d.config.Instances) > 1 {
+			webhook = base + ingest.Path + "/" + i.Name
+		}
+		break
+	}
+	file := filepath.Join(d.dir, devEnvFile)
+	err := writeDevEnv(file, []setting{
+		{"DATABASE_URL", databaseURL}, {"NATS_URL", natsURL}, {"ROLLCALL_WEBHOOK_URL", webhook}, {"CLERK_WEBHOOK_SIGNING_SECRET", secret},
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	shown := file
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, file); err == nil && !strings.HasPrefix(rel, "..") {
+			shown = rel
+		}
+	}
+	data := ""
+	if d.o.dataDir != ".rollcall" {
+		data = " --data " + d.o.dataDir
+	}
+	schema := "clerk"
+	if len(d.config.Stores) > 0 {
+		schema = d.config.Stores[0].Schema
+	}
+	_, err = fmt.Fprintf(d.out, `
+rollcall dev is ready; everything is in %s
+
+  webhooks  %s
+  health    %s/readyz, %[3]s/metrics
+  NATS      %[4]s
+  Postgres  %[5]s
+
+Try, in a second terminal:
+
+  rollcall send user.created%[6]s
+  psql "$(grep ^DATABASE_URL= %[7]s | cut -d= -f2-)" -c 'select id, name, email from %[8]s.users'
+  curl -s %[3]s/readyz
+
+Ctrl-C stops it.
+`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, schema)
+	return err
+}
+
+func withoutPassword(databaseURL string) string {
+	scheme, rest, ok := strings.Cut(databaseURL, "://")
+	if !ok {
+		return "as DATABASE_URL says"
+	}
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		user, _, _ := strings.Cut(rest[:at], ":")
+		rest = user + rest[at:]
+	}
+	return scheme + "://" + rest
+}
+
+// keptSecret is the signing secret of a dev stack that was given none: made
+// once and kept.
+func keptSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the signing secret: %w", err)
+	}
+	key := make([]byte, 24)
+	if _, err := rand.Read(key); err != nil {
+		return "", err
+	}
+	secret := "whsec_" + base64.StdEncoding.EncodeToString(key)
+	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the signing secret: %w", err)
+	}
+	return secret, nil
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-dev/rollcall/internal/broker"
+	"github.com/rollcall-dev/rollcall/internal/config"
+	"github.com/rollcall-dev/rollcall/internal/consume"
+	"github.com/rollcall-dev/rollcall/internal/ingest"
+	"github.com/rollcall-dev/rollcall/internal/publish"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/telemetry"
+	"github.com/rollcall-dev/rollcall/streams"
+)
+
+// roles are what one process does.
+type roles struct {
+	ingest bool
+	stores []config.Store
+}
+
+// parseRoles reads the roles that were asked for; none means all that the
+// configuration has. It checks that each has what it needs.
+func parseRoles(c *config.Config, names []string) (roles, error) {
+	var r roles
+	if len(names) == 0 {
+		names = append(names, "ingest")
+		if len(c.Stores) > 0 {
+			names = append(names, "store")
+		}
+	}
+	wanted := map[string]bool{}
+	for _, name := range names {
+		switch {
+		case name == "ingest":
+			r.ingest = true
+		case name == "store" && len(c.Stores) == 0:
+			return r, usagef("role store: no store is configured; set DATABASE_URL, or stores in rollcall.yaml")
+		case name == "store":
+			for _, s := range c.Stores {
+				wanted[s.Name] = true
+			}
+		case strings.HasPrefix(name, "store/"):
+			wanted[strings.TrimPrefix(name, "store/")] = true
+		default:
+			return r, usagef("there is no role %q; this release has ingest, store and store/NAME", name)
+		}
+	}
+	mistakes := []error{c.RequireNATS()}
+	if r.ingest {
+		mistakes = append(mistakes, c.RequireIngest())
+	}
+	for name := range wanted {
+		mistakes = append(mistakes, c.RequireStore(name))
+		if s, ok := c.Store(name); ok {
+			r.stores = append(r.stores, s)
+		}
+	}
+	slices.SortFunc(r.stores, func(a, b config.Store) int { return strings.Compare(a.Name, b.Name) })
+	return r, errors.Join(mistakes...)
+}
+
+// process runs roles, and shows how they are.
+type process struct {
+	config  *config.Config
+	roles   roles
+	log     *zap.Logger
+	metrics *prometheus.Registry
+	health  *telemetry.Health
+	// listener of webhooks, health and metrics; nil where ingest isn't a role.
+	listener net.Listener
+	// embedded: the broker is this process's own, and syncs always.
+	embedded bool
+	maxBytes int64 // of the log; 0 for the server's limit only
+
+	names       streams.Names
+	deadLetters *prometheus.CounterVec
+}
+
+func newProcess(c *config.Config, r roles, log *zap.Logger) *process {
+	p := &process{
+		config: c, roles: r, log: log, metrics: telemetry.NewRegistry(version), health: telemetry.NewHealth(log),
+		maxBytes: c.NATS.MaxBytes, names: streams.Names{Prefix: c.NATS.Prefix},
+	}
+	p.metrics.MustRegister(p.health)
+	p.deadLetters = consume.NewDeadLetters(p.metrics)
+	return p
+}
+
+// run runs the roles until the context ends, and drains them.
+func (p *process) run(ctx context.Context) error {
+	conn, err := p.dial("nats")
+	if err != nil {
+		return usageError{err}
+	}
+	defer conn.Close()
+	keeper := broker.NewKeeper(broker.KeeperOptions{
+		Broker: conn, Names: p.names, Create: p.config.NATS.Create,
+		Streams:    streams.Options{Replicas: p.config.NATS.Replicas, MaxBytes: p.maxBytes, Window: p.config.NATS.DedupeWindow},
+		Durability: p.config.NATS.Durability, MonitorURL: p.config.NATS.MonitorURL, Checked: p.embedded,
+		Status: p.health.Part("streams"), Metrics: broker.NewMetrics(p.metrics),
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return keeper.Run(ctx) })
+	if err := p.startStores(ctx, g, keeper); err != nil {
+		return err
+	}
+	if p.roles.ingest {
+		if err := p.startIngest(ctx, g, conn, keeper); err != nil {
+			return err
+		}
+	} else {
+		p.health.SetTaking(true, "")
+		g.Go(func() error { return telemetry.Serve(ctx, p.config.Health.Addr, telemetry.Handler(p.metrics, p.health)) })
+	}
+	context.AfterFunc(ctx, func() { p.health.SetTaking(false, "draining") })
+	err = g.Wait()
+	p.log.Info("stopped")
+	return err
+}
+
+// dial connects to NATS. Each role has a connection of its own, so that a
+// reader's backlog doesn't stand in an ingest's way.
+func (p *process) dial(part string) (*broker.Conn, error) {
+	status := p.health.Part(part)
+	c := p.config.NATS
+	return broker.Dial(broker.Options{
+		Name: "rollcall " + part, URL: c.URL, Creds: c.Creds, TLSCA: c.TLSCA, Domain: c.Domain, Log: p.log,
+		State: func(err error) {
+			if err == nil {
+				status.OK()
+				return
+			}
+			status.Degraded("no connection to NATS (nats.url): " + err.Error())
+		},
+	})
+}
+
+func (p *process) startStores(ctx context.Context, g *errgroup.Group, keeper *broker.Keeper) error {
+	sinkMetrics, storeMetrics := consume.NewMetrics(p.metrics, p.deadLetters), store.NewMetrics(p.metrics)
+	for _, c := range p.roles.stores {
+		s, err := store.New(store.Options{
+			Name: c.Name, DatabaseURL: c.DatabaseURL, MigrateDatabaseURL: c.MigrateDatabaseURL, Migrate: c.Migrate, Schema: c.Schema,
+			InstanceID: p.instanceID(c.Instance), Names: p.names, Log: p.log, Metrics: storeMetrics,
+		})
+		if err != nil {
+			return usageError{err}
+		}
+		conn, err := p.dial("nats/" + s.Name())
+		if err != nil {
+			return usageError{err}
+		}
+		runner := consume.New(s, consume.Options{
+			Broker: conn, Names: p.names, Log: p.log, Metrics: sinkMetrics,
+			Status: p.health.Part(s.Name()), NoStream: keeper.Look,
+		})
+		g.Go(func() error {
+			defer s.Close()
+			defer conn.Close()
+			return runner.Run(ctx)
+		})
+	}
+	return nil
+}
+
+func (p *process) instanceID(name string) string {
+	for _, i := range p.config.Instances {
+		if i.Name == name {
+			return i.ID
+		}
+	}
+	return ""
+}
+
+func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *broker.Conn, keeper *broker.Keeper) error {
+	publisher := publish.New(conn, p.log, publish.NewMetrics(p.metrics), keeper.Look)
+	c := p.config.Ingest
+	o := ingest.Options{
+		Names: p.names, MaxBody: c.MaxBody, MaxMemory: c.MaxMemory, Codes: c.Codes,
+		SessionTTL: p.config.Log.SessionTTL, MessageTTL: p.config.Log.MessageTTL,
+		Publisher: publisher, Log: p.log, Metrics: ingest.NewMetrics(p.metrics, p.deadLetters),
+		Shedding: func(on bool) {
+			if ctx.Err() == nil {
+				p.health.SetTaking(!on, "shedding load: too much is being received at once (ingest.max_memory)")
+			}
+		},
+	}
+	for _, i := range p.config.Instances {
+		o.Instances = append(o.Instances, ingest.Instance{Name: i.Name, ID: i.ID, Secrets: i.WebhookSecrets})
+	}
+	handler, err := ingest.New(o)
+	if err != nil {
+		return usageError{err}
+	}
+	handler.HeldBytes(p.metrics)
+	mux := http.NewServeMux()
+	mux.Handle("/", telemetry.Handler(p.metrics, p.health))
+	mux.Handle(ingest.Path, handler)
+	mux.Handle(ingest.Path+"/", handler)
+
+	// The publisher ends after the last request has been answered.
+	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { return publisher.Run(publishing) })
+	g.Go(func() error {
+		defer stopPublishing()
+		p.health.SetTaking(true, "")
+		return ingest.Serve(ctx, p.listener, mux, c.ReadTimeout, p.log)
+	})
+	return nil
+}
+
+// listen opens the webhook listener.
+func listen(addr, setting string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("can't listen on %s (%s): %w; choose another address with %s or ROLLCALL_INGEST_ADDR", addr, setting, reasonOf(err), setting)
+	}
+	return ln, nil
+}
+
+// reasonOf is a network error without the address, which the message has already.
+func reasonOf(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// endAfter ends the process when draining takes too long.
+func endAfter(ctx context.Context, limit time.Duration, end func()) {
+	context.AfterFunc(ctx, func() { time.AfterFunc(limit, end) })
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/rollcall-dev/rollcall/internal/broker"
+	"github.com/rollcall-dev/rollcall/internal/config"
+	"github.com/rollcall-dev/rollcall/streams"
+)
+
+// askNATS is how long a command waits for the broker.
+const askNATS = 10 * time.Second
+
+func newStreams(o *options) *cobra.Command {
+	var asJSON bool
+	work := func(apply bool) func(*cobra.Command, []string) error {
+		return func(c *cobra.Command, _ []string) error {
+			return o.withJetStream(c.Context(), func(ctx context.Context, cfg *config.Config, js jetstream.JetStream) error {
+				names := streams.Names{Prefix: cfg.NATS.Prefix}
+				d := names.Definitions(streams.Options{Replicas: cfg.NATS.Replicas, MaxBytes: cfg.NATS.MaxBytes, Window: cfg.NATS.DedupeWindow})
+				do := streams.Plan
+				if apply && cfg.NATS.Create {
+					do = streams.Apply
+				}
+				found, err := do(ctx, js, d)
+				if err != nil {
+					return err
+				}
+				return printDifferences(c.OutOrStdout(), found, asJSON, apply && !cfg.NATS.Create)
+			})
+		}
+	}
+	plan := &cobra.Command{
+		Use: "plan", Short: "Show in what JetStream differs from what Rollcall needs; change nothing", Args: noArgs, RunE: work(false),
+		Example: "  rollcall streams plan\n  NATS_URL=nats://admin:…@nats:4222 rollcall streams plan --json",
+	}
+	apply := &cobra.Command{
+		Use: "apply", Short: "Make and change streams and buckets; never shrink or delete (with nats.create: false only check)", Args: noArgs, RunE: work(true),
+		Example: "  NATS_URL=nats://admin:…@nats:4222 rollcall streams apply",
+	}
+	for _, c := range []*cobra.Command{plan, apply} {
+		c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	}
+	return group("streams", "Look after JetStream's streams and buckets", plan, apply)
+}
+
+func printDifferences(w io.Writer, found []streams.Difference, asJSON, checkOnly bool) error {
+	refused := 0
+	for _, d := range found {
+		if d.Action == streams.Refuse || checkOnly && d.Action != streams.Keep {
+			refused++
+		}
+	}
+	switch {
+	case asJSON:
+		if found == nil {
+			found = []streams.Difference{}
+		}
+		if err := json.NewEncoder(w).Encode(found); err != nil {
+			return err
+		}
+	case len(found) == 0:
+		fmt.Fprintln(w, "streams and buckets are as they should be")
+	default:
+		for _, d := range found {
+			fmt.Fprintln(w, d)
+		}
+	}
+	if refused > 0 && checkOnly {
+		return fmt.Errorf("%d differences, and nats.create is false: have an admin run rollcall streams apply", refused)
+	}
+	if refused > 0 {
+		return fmt.Errorf("%d differences can't be put right in place", refused)
+	}
+	return nil
+}
+
+// withJetStream runs a command's work on a connection of its own.
+func (o *options) withJetStream(ctx context.Context, work func(context.Context, *config.Config, jetstream.JetStream) error) error {
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	if err := cfg.RequireNATS(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askNATS)
+	defer cancel()
+	connected := make(chan struct{}, 1)
+	var reason error
+	conn, err := broker.Dial(broker.Options{
+		Name: "rollcall command", URL: cfg.NATS.URL, Creds: cfg.NATS.Creds, TLSCA: cfg.NATS.TLSCA, Domain: cfg.NATS.Domain, Log: zap.NewNop(),
+		State: func(err error) {
+			if err == nil {
+				select {
+				case connected <- struct{}{}:
+				default:
+				}
+			}
+		},
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	defer conn.Close()
+	select {
+	case <-connected:
+	case <-ctx.Done():
+		if nc, err := conn.NATS(); err == nil {
+			reason = nc.LastError()
+		}
+		return fmt.Errorf("NATS can't be reached within %s (nats.url, NATS_URL): %v; is it running?", askNATS, reason)
+	}
+	js, err := conn.JetStream()
+	if err != nil {
+		return err
+	}
+	return work(ctx, cfg, js)
+}

@@ -1,0 +1,190 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-dev/rollcall/streams"
+)
+
+const (
+	lookEvery  = 5 * time.Second
+	retryAfter = time.Second
+)
+
+// Status shows whether a part of the process is well.
+type Status interface {
+	OK()
+	Degraded(reason string)
+}
+
+// KeeperOptions of a Keeper.
+type KeeperOptions struct {
+	Broker     *Conn
+	Names      streams.Names
+	Streams    streams.Options
+	Create     bool   // make and change streams; else leave them to an admin
+	Durability string // as declared: fsync, majority, unknown
+	MonitorURL string // where Durability is checked; "" for nowhere
+	Checked    bool   // fsync is known to hold: the server is embedded
+	Status     Status // of the streams
+	Metrics    *Metrics
+}
+
+// Keeper looks after the streams for a process: it makes them where it may, and
+// measures how full the log is and how safe.
+type Keeper struct {
+	o    KeeperOptions
+	kick chan struct{}
+}
+
+// NewKeeper makes a keeper.
+func NewKeeper(o KeeperOptions) *Keeper { return &Keeper{o, make(chan struct{}, 1)} }
+
+// Look makes Run look at once: somebody missed a stream. It doesn't block.
+func (k *Keeper) Look() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks after the streams until the context ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	generation, pause := uint64(0), time.Duration(0)
+	kept := false
+	for {
+		if now := k.o.Broker.Generation(); now != generation || !kept {
+			generation = now
+			if err := k.apply(ctx); err != nil {
+				kept, pause = false, retryAfter
+				k.o.Status.Degraded(err.Error())
+			} else {
+				kept, pause = true, lookEvery
+			}
+		}
+		if kept {
+			k.measure(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-k.kick:
+			kept = false
+			// A stream that is missing makes whoever needs it ask again and again.
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(retryAfter / 10):
+			}
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (k *Keeper) apply(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := k.durability(ctx); err != nil {
+		return err
+	}
+	if !k.o.Create {
+		k.o.Status.OK() // an admin's; `rollcall streams plan` checks them
+		return nil
+	}
+	js, err := k.o.Broker.JetStream()
+	if err != nil {
+		return err
+	}
+	found, err := streams.Apply(ctx, js, k.o.Names.Definitions(k.o.Streams))
+	if err != nil {
+		return err
+	}
+	for _, d := range found {
+		if d.Action == streams.Refuse {
+			return fmt.Errorf("%s; see rollcall streams plan", d)
+		}
+	}
+	k.o.Status.OK()
+	return nil
+}
+
+// durability declares what an acknowledgement means, and checks it where it can.
+func (k *Keeper) durability(ctx context.Context) error {
+	checked := k.o.Checked
+	if k.o.MonitorURL != "" && k.o.Durability == "fsync" {
+		always, err := SyncsAlways(ctx, k.o.MonitorURL)
+		if err != nil {
+			return err
+		}
+		if !always {
+			k.o.Metrics.declare(k.o.Durability, false)
+			return fmt.Errorf("nats.durability is fsync, but the server acknowledges before it syncs: set sync_interval: always in its jetstream section, or declare majority or unknown")
+		}
+		checked = true
+	}
+	k.o.Metrics.declare(k.o.Durability, checked)
+	return nil
+}
+
+// measure is best effort: a user that may only publish isn't told.
+func (k *Keeper) measure(ctx context.Context) {
+	js, err := k.o.Broker.JetStream()
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+	defer cancel()
+	if info := state(ctx, js, k.o.Names.Stream()); info != nil {
+		k.o.Metrics.bytes.Set(float64(info.State.Bytes))
+		k.o.Metrics.messages.Set(float64(info.State.Msgs))
+		k.o.Metrics.limit.Set(float64(max(info.Config.MaxBytes, 0)))
+	}
+	if info := state(ctx, js, k.o.Names.DeadStream()); info != nil {
+		k.o.Metrics.letters.Set(float64(info.State.Msgs))
+	}
+}
+
+func state(ctx context.Context, js jetstream.JetStream, name string) *jetstream.StreamInfo {
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return nil
+	}
+	return s.CachedInfo()
+}
+
+// Metrics of the log.
+type Metrics struct {
+	bytes, limit, messages, letters prometheus.Gauge
+	durability                      *prometheus.GaugeVec
+}
+
+// NewMetrics registers them.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		r.MustRegister(g)
+		return g
+	}
+	m := &Metrics{
+		bytes:    gauge("rollcall_log_bytes", "Size of the log, before compression."),
+		limit:    gauge("rollcall_log_limit_bytes", "Size at which the log refuses events; 0 for the server's limit only."),
+		messages: gauge("rollcall_log_messages", "Events in the log."),
+		letters:  gauge("rollcall_dead_letters", "Dead letters that wait for somebody."),
+		durability: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "rollcall_log_durability", Help: "What an acknowledgement means: as declared, and whether it was checked.",
+		}, []string{"declared", "checked"}),
+	}
+	r.MustRegister(m.durability)
+	return m
+}
+
+func (m *Metrics) declare(declared string, checked bool) {
+	m.durability.Reset()
+	m.durability.WithLabelValues(declared, strconv.FormatBool(checked)).Set(1)
+}
