@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// result of a load: all posts were answered with 204.
+type result struct {
+	rate     float64 // posts a second
+	p50, p99 time.Duration
+}
+
+// load sends posts over persistent connections, each waiting for its answer.
+// It writes bytes made beforehand and reads no more of an answer than it has
+// to, so that the generator, which shares the processors with what it loads,
+// is a small part of what is measured.
+func load(addr string, posts []post, connections int) (result, error) {
+	conns := make([]*connection, connections)
+	for i := range conns {
+		c, err := dial(addr)
+		if err != nil {
+			return result{}, err
+		}
+		defer c.Close() //nolint:errcheck // every answer has been read
+		conns[i] = c
+	}
+	var next atomic.Int64
+	took := make([]time.Duration, len(posts))
+	failed := make(chan error, connections)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for _, c := range conns {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(posts) {
+					return
+				}
+				sent := time.Now()
+				if err := c.send(posts[i]); err != nil {
+					failed <- err
+					return
+				}
+				took[i] = time.Since(sent)
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	select {
+	case err := <-failed:
+		return result{}, err
+	default:
+	}
+	p50, p99 := percentiles(took)
+	return result{float64(len(posts)) / elapsed.Seconds(), p50, p99}, nil
+}
+
+func percentiles(took []time.Duration) (p50, p99 time.Duration) {
+	slices.Sort(took)
+	return took[len(took)/2], took[len(took)*99/100]
+}
+
+// connection is one sender's.
+type connection struct {
+	net.Conn
+	answers *bufio.Reader
+}
+
+func dial(addr string) (*connection, error) {
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return &connection{c, bufio.NewReaderSize(c, 4<<10)}, nil
+}
+
+// send posts once; any answer but 204 is an error.
+func (c *connection) send(p post) error {
+	if _, err := c.Write(p.request); err != nil {
+		return fmt.Errorf("load: send: %w", err)
+	}
+	status, err := c.answers.ReadSlice('\n')
+	if err != nil {
+		return fmt.Errorf("load: read the answer: %w", err)
+	}
+	if bytes.HasPrefix(status, []byte("HTTP/1.1 204 ")) {
+		return c.skipHead()
+	}
+	return c.refused(string(bytes.TrimSpace(status)))
+}
+
+func (c *connection) skipHead() error {
+	for {
+		line, err := c.answers.ReadSlice('\n')
+		if err != nil {
+			return fmt.Errorf("load: read the answer: %w", err)
+		}
+		if len(line) <= len("\r\n") {
+			return nil
+		}
+	}
+}
+
+// refused quotes an answer that should have been 204.
+func (c *connection) refused(status string) error {
+	length := 0
+	for {
+		line, err := c.answers.ReadSlice('\n')
+		if err != nil || len(line) <= len("\r\n") {
+			break
+		}
+		if name, value, ok := bytes.Cut(line, []byte(":")); ok && bytes.EqualFold(name, []byte("Content-Length")) {
+			length, _ = strconv.Atoi(string(bytes.TrimSpace(value)))
+		}
+	}
+	body := make([]byte, min(length, 1000))
+	n, _ := io.ReadFull(c.answers, body) // the status says enough
+	return fmt.Errorf("load: answered %q: %s", status, body[:n])
+}
