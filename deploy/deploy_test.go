@@ -10,43 +10,51 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/config"
+	"github.com/rollcall-dev/rollcall/internal/consume"
+	"github.com/rollcall-dev/rollcall/internal/ingest"
+	"github.com/rollcall-dev/rollcall/internal/publish"
+	"github.com/rollcall-dev/rollcall/internal/store"
+	"github.com/rollcall-dev/rollcall/internal/telemetry"
 )
 
-// metrics are those that Rollcall's processes export.
-var metrics = []string{
-	"rollcall_ingest_requests_total",
-	"rollcall_ingest_rejected_total",
-	"rollcall_ingest_accepted_total",
-	"rollcall_ingest_duplicates_total",
-	"rollcall_ingest_request_seconds",
-	"rollcall_ingest_body_bytes",
-	"rollcall_ingest_shed_total",
-	"rollcall_publish_batch_size",
-	"rollcall_publish_seconds",
-	"rollcall_publish_errors_total",
-	"rollcall_publish_batches_refused_total",
-	"rollcall_log_bytes",
-	"rollcall_log_limit_bytes",
-	"rollcall_log_messages",
-	"rollcall_log_durability",
-	"rollcall_dead_letters_total",
-	"rollcall_dead_letters",
-	"rollcall_consume_lag_events",
-	"rollcall_consume_lag_seconds",
-	"rollcall_consume_visible_seconds",
-	"rollcall_consume_events_total",
-	"rollcall_consume_batch_size",
-	"rollcall_consume_degraded",
-	"rollcall_consume_rewinds_total",
-	"rollcall_consume_working",
-	"rollcall_store_rows_written_total",
-	"rollcall_store_replaced_characters_total",
-	"rollcall_store_unknown_types_total",
-	"rollcall_build_info",
+// metrics are the names of all that a process exports.
+var metrics = func() []string {
+	r := &describer{}
+	letters := consume.NewDeadLetters(r)
+	ingest.NewMetrics(r, letters)
+	(&ingest.Handler{}).HeldBytes(r)
+	publish.NewMetrics(r)
+	consume.NewMetrics(r, letters)
+	store.NewMetrics(r)
+	broker.NewMetrics(r)
+	r.MustRegister(telemetry.NewHealth(zap.NewNop()))
+	return append(r.names, "rollcall_build_info") // telemetry.NewRegistry's own
+}()
+
+// describer is a registry that only notes names.
+type describer struct{ names []string }
+
+func (d *describer) Register(c prometheus.Collector) error { d.MustRegister(c); return nil }
+func (d *describer) Unregister(prometheus.Collector) bool  { return false }
+
+func (d *describer) MustRegister(collectors ...prometheus.Collector) {
+	for _, c := range collectors {
+		out := make(chan *prometheus.Desc, 100)
+		c.Describe(out)
+		close(out)
+		for desc := range out {
+			d.names = append(d.names, fqName.FindStringSubmatch(desc.String())[1])
+		}
+	}
 }
+
+var fqName = regexp.MustCompile(`fqName: "([^"]+)"`)
 
 var metricName = regexp.MustCompile(`\brollcall_[a-z_]+[a-z]`)
 

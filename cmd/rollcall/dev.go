@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -114,6 +115,11 @@ func (d *devStack) load(databaseURL, natsURL string) (*config.Config, error) {
 
 func (d *devStack) startNATS() (url string, err error) {
 	if url, ok := os.LookupEnv("NATS_URL"); ok && url != "" {
+		nc, err := nats.Connect(url, nats.Timeout(askNATS/2))
+		if err != nil {
+			return "", fmt.Errorf("NATS_URL can't be reached: %w; start that server, or unset NATS_URL for an embedded one", err)
+		}
+		nc.Close()
 		return url, nil
 	}
 	d.nats, err = stack.StartNATS(stack.NATSOptions{Dir: d.dir, Log: d.log})
@@ -145,7 +151,7 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 		return err
 	}
 	if d.nats != nil {
-		p.embedded = true
+		p.embedded = d.nats.Healthy
 		if p.maxBytes == 0 {
 			p.maxBytes = d.nats.Limit() / 2 // room for dead letters and state
 		}

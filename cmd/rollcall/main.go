@@ -105,6 +105,7 @@ func noArgs(c *cobra.Command, args []string) error {
 		return usagef("%s takes no argument %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())
 	}
 	hint := ""
+	c.SuggestionsMinimumDistance = 2
 	if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
 		hint = fmt.Sprintf(" Did you mean %s?", similar[0])
 	}

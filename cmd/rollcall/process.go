@@ -71,6 +71,9 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 	return r, errors.Join(mistakes...)
 }
 
+// remindEvery is how often the log says what is still degraded.
+const remindEvery = 10 * time.Second
+
 // process runs roles, and shows how they are.
 type process struct {
 	config  *config.Config
@@ -80,8 +83,9 @@ type process struct {
 	health  *telemetry.Health
 	// listener of webhooks, health and metrics; nil where ingest isn't a role.
 	listener net.Listener
-	// embedded: the broker is this process's own, and syncs always.
-	embedded bool
+	// embedded is the broker's health where it is this process's own, which
+	// syncs always; nil elsewhere.
+	embedded func() error
 	maxBytes int64 // of the log; 0 for the server's limit only
 
 	names       streams.Names
@@ -108,11 +112,12 @@ func (p *process) run(ctx context.Context) error {
 	keeper := broker.NewKeeper(broker.KeeperOptions{
 		Broker: conn, Names: p.names, Create: p.config.NATS.Create,
 		Streams:    streams.Options{Replicas: p.config.NATS.Replicas, MaxBytes: p.maxBytes, Window: p.config.NATS.DedupeWindow},
-		Durability: p.config.NATS.Durability, MonitorURL: p.config.NATS.MonitorURL, Checked: p.embedded,
+		Durability: p.config.NATS.Durability, MonitorURL: p.config.NATS.MonitorURL, Embedded: p.embedded,
 		Status: p.health.Part("streams"), Metrics: broker.NewMetrics(p.metrics),
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return keeper.Run(ctx) })
+	g.Go(func() error { return p.health.Remind(ctx, remindEvery) })
 	if err := p.startStores(ctx, g, keeper); err != nil {
 		return err
 	}
@@ -122,7 +127,9 @@ func (p *process) run(ctx context.Context) error {
 		}
 	} else {
 		p.health.SetTaking(true, "")
-		g.Go(func() error { return telemetry.Serve(ctx, p.config.Health.Addr, telemetry.Handler(p.metrics, p.health)) })
+		g.Go(func() error {
+			return telemetry.Serve(ctx, p.config.Health.Addr, telemetry.Handler(p.metrics, p.health))
+		})
 	}
 	context.AfterFunc(ctx, func() { p.health.SetTaking(false, "draining") })
 	err = g.Wait()

@@ -17,7 +17,7 @@ import (
 )
 
 // askNATS is how long a command waits for the broker.
-const askNATS = 10 * time.Second
+const askNATS = 5 * time.Second
 
 func newStreams(o *options) *cobra.Command {
 	var asJSON bool

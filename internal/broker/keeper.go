@@ -31,9 +31,11 @@ type KeeperOptions struct {
 	Create     bool   // make and change streams; else leave them to an admin
 	Durability string // as declared: fsync, majority, unknown
 	MonitorURL string // where Durability is checked; "" for nowhere
-	Checked    bool   // fsync is known to hold: the server is embedded
-	Status     Status // of the streams
-	Metrics    *Metrics
+	// Embedded is the server's health where it runs in this process, which makes
+	// it sync always; nil for a server elsewhere.
+	Embedded func() error
+	Status   Status // of the streams
+	Metrics  *Metrics
 }
 
 // Keeper looks after the streams for a process: it makes them where it may, and
@@ -70,6 +72,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		if kept {
 			k.measure(ctx)
+			if err := k.healthy(ctx); err != nil {
+				k.o.Status.Degraded(err.Error())
+			} else {
+				k.o.Status.OK()
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -94,8 +101,7 @@ func (k *Keeper) apply(ctx context.Context) error {
 		return err
 	}
 	if !k.o.Create {
-		k.o.Status.OK() // an admin's; `rollcall streams plan` checks them
-		return nil
+		return nil // an admin's; `rollcall streams plan` checks them
 	}
 	js, err := k.o.Broker.JetStream()
 	if err != nil {
@@ -110,13 +116,12 @@ func (k *Keeper) apply(ctx context.Context) error {
 			return fmt.Errorf("%s; see rollcall streams plan", d)
 		}
 	}
-	k.o.Status.OK()
 	return nil
 }
 
 // durability declares what an acknowledgement means, and checks it where it can.
 func (k *Keeper) durability(ctx context.Context) error {
-	checked := k.o.Checked
+	checked := k.o.Embedded != nil
 	if k.o.MonitorURL != "" && k.o.Durability == "fsync" {
 		always, err := SyncsAlways(ctx, k.o.MonitorURL)
 		if err != nil {
@@ -129,6 +134,20 @@ func (k *Keeper) durability(ctx context.Context) error {
 		checked = true
 	}
 	k.o.Metrics.declare(k.o.Durability, checked)
+	return nil
+}
+
+// healthy asks the server how it is, where it can be asked: a stream that met a
+// write error, a full disk among them, answers publishers with silence.
+func (k *Keeper) healthy(ctx context.Context) error {
+	switch {
+	case k.o.Embedded != nil:
+		if err := k.o.Embedded(); err != nil {
+			return fmt.Errorf("the embedded NATS server is unwell: %w", err)
+		}
+	case k.o.MonitorURL != "":
+		return Healthy(ctx, k.o.MonitorURL)
+	}
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/streams"
 )
 
 const maxBody = 64 << 20 // NATS takes no larger message
@@ -96,15 +98,13 @@ func secretProblem(s string) string {
 	}
 }
 
-var natsToken = regexp.MustCompile(`^[a-z0-9_-]*$`)
-
 func (l *loader) checkNATS(n *NATS) {
 	for _, server := range split(n.URL) {
 		l.url("nats.url", withScheme(server), "nats", "tls", "ws", "wss")
 	}
 	l.url("nats.monitor_url", n.MonitorURL, "http", "https")
-	if !natsToken.MatchString(n.Prefix) {
-		l.bad("nats.prefix", "is %q; it may have a to z, 0 to 9, _ and -", n.Prefix)
+	if (streams.Names{Prefix: n.Prefix}).Validate() != nil {
+		l.bad("nats.prefix", "is %q; it may have a to z, 0 to 9, _ and -, and isn't clerk", n.Prefix)
 	}
 	if strings.ContainsAny(n.Domain, ".*> \t\r\n") {
 		l.bad("nats.domain", "is %q; a JetStream domain has no dots, wildcards or spaces", n.Domain)

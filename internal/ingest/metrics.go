@@ -12,10 +12,10 @@ import (
 
 // Metrics of ingest.
 type Metrics struct {
-	requests    *prometheus.CounterVec // instance, code
-	rejected    *prometheus.CounterVec // instance, reason
-	accepted    *prometheus.CounterVec // instance
-	duplicates  *prometheus.CounterVec // instance
+	requests    *prometheus.CounterVec // clerk_instance, code
+	rejected    *prometheus.CounterVec // clerk_instance, reason
+	accepted    *prometheus.CounterVec // clerk_instance
+	duplicates  *prometheus.CounterVec // clerk_instance
 	seconds     prometheus.Histogram
 	shed        prometheus.Counter
 	DeadLetters prometheus.Counter
@@ -30,10 +30,10 @@ func NewMetrics(r prometheus.Registerer, deadLetters *prometheus.CounterVec) *Me
 		return v
 	}
 	m := &Metrics{
-		requests:   counters("requests_total", "Requests to the webhook endpoint, by the status they were answered with.", "instance", "code"),
-		rejected:   counters("rejected_total", "Requests that were refused, by the error's code.", "instance", "reason"),
-		accepted:   counters("accepted_total", "Events stored in the log.", "instance"),
-		duplicates: counters("duplicates_total", "Events that were stored already.", "instance"),
+		requests:   counters("requests_total", "Requests to the webhook endpoint, by the status they were answered with.", "clerk_instance", "code"),
+		rejected:   counters("rejected_total", "Requests that were refused, by the error's code.", "clerk_instance", "reason"),
+		accepted:   counters("accepted_total", "Events stored in the log.", "clerk_instance"),
+		duplicates: counters("duplicates_total", "Events that were stored already.", "clerk_instance"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "rollcall_ingest_request_seconds", Help: "From a request's first byte to its answer: for a 2xx, to the event being stored.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -104,6 +105,25 @@ func (h *Health) SetTaking(taking bool, reason string) {
 		}
 	}
 	h.taking, h.reason = taking, reason
+}
+
+// Remind logs what is degraded, every so often, until the context ends: a
+// change is logged once, and whoever looks later sees it still holds.
+func (h *Health) Remind(ctx context.Context, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			for name, part := range h.report().Parts {
+				if part.Status != "ok" && time.Since(part.Since) >= every {
+					h.log.Warn("still degraded", zap.String("part", name), zap.String("reason", part.Reason), zap.Duration("for", time.Since(part.Since).Round(time.Second)))
+				}
+			}
+		}
+	}
 }
 
 // report is the body of /readyz.

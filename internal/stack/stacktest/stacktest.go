@@ -46,6 +46,9 @@ func MainNoLeaks(m *testing.M, opts ...goleak.Option) {
 	os.Exit(run(m, func() error { return goleak.Find(opts...) }))
 }
 
+// Run is Main without the exit: for a TestMain that exits by itself.
+func Run(m *testing.M) int { return run(m, nil) }
+
 func run(m *testing.M, check func() error) int {
 	code := m.Run()
 	err := shared.stop()
