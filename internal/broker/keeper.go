@@ -100,14 +100,15 @@ func (k *Keeper) apply(ctx context.Context) error {
 	if err := k.durability(ctx); err != nil {
 		return err
 	}
-	if !k.o.Create {
-		return nil // an admin's; `rollcall streams plan` checks them
-	}
 	js, err := k.o.Broker.JetStream()
 	if err != nil {
 		return err
 	}
-	found, err := streams.Apply(ctx, js, k.o.Names.Definitions(k.o.Streams))
+	definitions := k.o.Names.Definitions(k.limited(ctx, js))
+	if !k.o.Create {
+		return check(ctx, js, definitions)
+	}
+	found, err := streams.Apply(ctx, js, definitions)
 	if err != nil {
 		return err
 	}
@@ -117,6 +118,36 @@ func (k *Keeper) apply(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// check says what an admin has to put right. A user that may not ask isn't
+// told: a denied request looks like one that takes too long.
+func check(ctx context.Context, js jetstream.JetStream, d streams.Definitions) error {
+	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+	defer cancel()
+	found, err := streams.Plan(ctx, js, d)
+	if err != nil {
+		return nil //nolint:nilerr // as said
+	}
+	for _, d := range found {
+		if d.Action != streams.Keep {
+			return fmt.Errorf("%s; nats.create is false: have an admin run rollcall streams apply", d)
+		}
+	}
+	return nil
+}
+
+// limited is the log's size limit where none is configured: half of what the
+// account may store, which leaves room for dead letters and state.
+func (k *Keeper) limited(ctx context.Context, js jetstream.JetStream) streams.Options {
+	o := k.o.Streams
+	if o.MaxBytes > 0 {
+		return o
+	}
+	if account, err := js.AccountInfo(ctx); err == nil && account.Limits.MaxStore > 0 {
+		o.MaxBytes = account.Limits.MaxStore / 2
+	}
+	return o
 }
 
 // durability declares what an acknowledgement means, and checks it where it can.

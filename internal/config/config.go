@@ -61,7 +61,7 @@ type NATS struct {
 	Replicas     int           `yaml:"replicas" default:"1" doc:"copies of each stream, 1 to 5"`
 	Durability   string        `yaml:"durability" default:"fsync" doc:"what an acknowledgement means on that server: fsync, majority or unknown"`
 	MonitorURL   string        `yaml:"monitor_url" mask:"url" doc:"the server's monitoring address, where durability is checked"`
-	MaxBytes     int64         `yaml:"max_bytes" default:"0" doc:"size limit of the log; 0: half of what the server reports"`
+	MaxBytes     int64         `yaml:"max_bytes" default:"0" doc:"size limit of the log; 0: half of what the account may store"`
 	DedupeWindow time.Duration `yaml:"dedupe_window" default:"28h" doc:"how long the server remembers message ids"`
 }
 

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
+)
+
+// Whatever is killed, and whenever: what got a 2xx is in the log once and its
+// row is right, and so is what got none and was sent again.
+func TestSoakKilledInTurn(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	ingest, store := p.run("ingest"), p.run("store")
+	p.watch()
+	const seed = 1
+	s, random := load(t, ingest, seed), rand.New(rand.NewPCG(seed, 1))
+	for range sized(4, 60) {
+		for _, victim := range random.Perm(3) {
+			s.more(50 + random.IntN(200))
+			time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // at no moment in particular
+			switch victim {
+			case 0:
+				ingest.kill()
+				time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+				ingest.start()
+			case 1:
+				store.kill()
+				time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+				store.start()
+			case 2:
+				p.nats.Kill()
+				time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+				p.nats.Start()
+			}
+		}
+	}
+	s.more(100)
+	all := s.finish()
+	if unanswered := s.answered()[0]; unanswered == 0 {
+		t.Error("nothing was in flight when ingest was killed")
+	}
+	p.caughtUp()
+	p.once(all)
+	p.right(all)
+	p.appliedOnce()
+}
+
+// workers are two processes on one store.
+type replicas struct {
+	*pipeline
+	procs [2]*proc
+}
+
+// working finds the replica that holds the lease.
+func (r *replicas) working() (worker, standby *proc) {
+	r.t.Helper()
+	stacktest.Eventually(r.t, patience, func() error {
+		for i, p := range r.procs {
+			if p.metric("rollcall_consume_working") == 1 {
+				worker, standby = p, r.procs[1-i]
+				return nil
+			}
+		}
+		return errors.New("no replica works")
+	})
+	return worker, standby
+}
+
+func newReplicas(t testing.TB) *replicas {
+	p := newPipeline(t)
+	r := &replicas{p, [2]*proc{p.run("store"), p.run("store")}}
+	p.watch()
+	return r
+}
+
+// takeover is how long a standby may take: the lease's 3 seconds, and what a
+// busy machine adds.
+const takeover = 10 * time.Second
+
+func TestSoakWorkerKilledOrFrozen(t *testing.T) {
+	t.Parallel()
+	r := newReplicas(t)
+	ingest := r.run("ingest")
+	const seed = 2
+	s, random := load(t, ingest, seed), rand.New(rand.NewPCG(seed, 1))
+	for round := range sized(3, 40) {
+		s.more(100)
+		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+		worker, standby := r.working()
+		frozen := round%2 == 1
+		if frozen {
+			worker.signal(syscall.SIGSTOP)
+		} else {
+			worker.kill()
+		}
+		_, at, err := r.position()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What it had sent may still come through; then the standby goes on.
+		took := r.passes(at + 200)
+		stacktest.Eventually(t, patience, func() error {
+			if standby.metric("rollcall_consume_working") != 1 {
+				return errors.New("the standby doesn't work")
+			}
+			return nil
+		})
+		t.Logf("frozen %t: the standby took over within %s", frozen, took)
+		if limit := takeover + sized(0, 0)*time.Second; took > limit {
+			t.Errorf("the standby took over after %s", took)
+		}
+		if frozen {
+			s.more(200)
+			worker.signal(syscall.SIGCONT) // a zombie: it believes that it holds the lease
+		} else {
+			worker.start()
+		}
+		worker.is("ok")
+	}
+	s.more(100)
+	all := s.finish()
+	r.caughtUp()
+	r.once(all)
+	r.right(all)
+	r.appliedOnce()
+}
+
+// A worker that freezes with the writer lock held: Postgres ends its
+// transaction, and a standby goes on.
+func TestFrozenInTransaction(t *testing.T) {
+	t.Parallel()
+	r := newReplicas(t)
+	ingest := r.run("ingest")
+	s := load(t, ingest, 3)
+	r.exec(`create function watched.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.2); return new; end $$;
+create trigger slow before update on clerk.sync_status for each row execute function watched.slow()`)
+	var worker *proc
+	stacktest.Eventually(t, patience, func() error {
+		if worker != nil {
+			worker.signal(syscall.SIGCONT)
+		}
+		s.more(1)
+		worker, _ = r.working()
+		stacktest.Eventually(t, patience, func() error { return r.holding(`state = 'active'`) })
+		worker.signal(syscall.SIGSTOP)
+		time.Sleep(500 * time.Millisecond) // what Postgres is at ends, and the client is to speak
+		return r.holding(`state = 'idle in transaction'`)
+	})
+	r.exec(`drop trigger slow on clerk.sync_status`)
+	r.takesOver(t, s, worker, 30*time.Second)
+}
+
+// holding reports that no session in that state holds the writer lock.
+func (r *replicas) holding(state string) error {
+	var n int
+	err := r.query([]any{&n}, `select count(*) from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and a.datname = current_database() and `+state)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("no session with %s holds the writer lock", state)
+	}
+	return err
+}
+
+// takesOver expects the standby to go on while the worker is frozen, and the
+// same end when it wakes.
+func (r *replicas) takesOver(t *testing.T, s *sender, worker *proc, limit time.Duration) {
+	t.Helper()
+	_, at, err := r.position()
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := r.passes(at)
+	t.Logf("a standby took over within %s", took)
+	if took > limit {
+		t.Errorf("a standby took over after %s, want %s at the most", took, limit)
+	}
+	s.more(50)
+	worker.signal(syscall.SIGCONT)
+	worker.is("ok")
+	all := s.finish()
+	r.caughtUp()
+	r.once(all)
+	r.right(all)
+	r.appliedOnce()
+}
+
+// A worker that freezes while it sends a statement is beyond Postgres's
+// time-outs: the standby ends its session.
+func TestFrozenInStatement(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	line := newLine(t, p.db.OwnerURL)
+	r := &replicas{pipeline: p}
+	direct := p.db.URL
+	p.db.URL = line.url
+	r.procs[0] = p.run("store")
+	p.db.URL = direct
+	r.procs[1] = p.run("store")
+	p.watch()
+	ingest := r.run("ingest")
+	worker, _ := r.working()
+	if worker != r.procs[0] {
+		t.Fatal("the first replica doesn't work")
+	}
+	s := load(t, ingest, 4)
+	s.more(50)
+	r.passes(0)
+	line.cut.Store(true)
+	select {
+	case <-line.held:
+	case <-time.After(patience):
+		t.Fatal("the worker sends no statement")
+	}
+	worker.signal(syscall.SIGSTOP)
+	if err := r.holding(`state = 'active' and wait_event = 'ClientRead'`); err != nil {
+		t.Fatal(err)
+	}
+	close(line.released) // what it sent before is for nobody: the worker sleeps
+	r.takesOver(t, s, worker, 45*time.Second)
+}
