@@ -1,0 +1,76 @@
+// Package internal_test holds the arrows between packages.
+package internal_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rollcall-dev/rollcall/"
+
+// allowed are the packages of ours that each may import. There are no circles,
+// sinks know neither each other nor the runtime, and streams, which outsiders
+// import, knows nobody.
+var allowed = map[string]string{
+	"streams":                  "",
+	"internal/rawjson":         "",
+	"internal/telemetry":       "",
+	"internal/stack":           "",
+	"internal/config":          "streams",
+	"internal/broker":          "streams",
+	"internal/publish":         "streams",
+	"internal/consume":         "streams",
+	"internal/clerk":           "streams internal/rawjson",
+	"internal/projection":      "streams internal/rawjson",
+	"internal/store":           "streams internal/projection",
+	"internal/ingest":          "streams internal/clerk internal/publish",
+	"internal/stack/stacktest": "internal/stack", // imported by tests only
+	"internal/bench":           "*",
+	"cmd/rollcall":             "*",
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"cmd/...", module+"internal/...", module+"streams/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		name := strings.TrimPrefix(words[0], module)
+		if name == "internal" {
+			continue // this test's own
+		}
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("%s is new: say in this test what it may import", name)
+			continue
+		}
+		seen++
+		for _, path := range words[1:] {
+			imported, ours := strings.CutPrefix(path, module)
+			if ours && may != "*" && !slices.Contains(strings.Fields(may), imported) {
+				t.Errorf("%s imports %s, which it must not know", name, imported)
+			}
+		}
+	}
+	if seen != len(allowed) {
+		t.Errorf("%d packages of the %d in this test exist", seen, len(allowed))
+	}
+}
+
+func TestBinaryHasNoTests(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", module+"cmd/rollcall").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if p := strings.TrimSpace(line); p == "testing" || strings.HasSuffix(p, "stacktest") {
+			t.Errorf("the binary holds %s", p)
+		}
+	}
+}
