@@ -6,7 +6,8 @@
 //
 // A message is acknowledged only once JetStream has it, on disk where the
 // server syncs always. One fsync then acknowledges a whole batch; no timer
-// makes a lone message wait. A batch that is refused (a duplicate refuses it
+// makes a lone message wait, but after a batch its senders are given a moment to
+// come back together (gather.go). A batch that is refused (a duplicate refuses it
 // whole, unnamed) or times out (unknown: it may be stored) goes out again
 // singly, under the same ids.
 package publish
@@ -75,10 +76,13 @@ type Publisher struct {
 	inflight map[string]*entry // waiting ones included, by message id
 	stopped  bool
 	wake     chan struct{}
+	wanted   int           // gather waits until so many wait; 0: it doesn't
+	gathered chan struct{} // they do
 	memory   memory
 
 	// Run's own:
 	line       line
+	gather     gather
 	late       float64 // moving share of duplicates among late messages
 	noBatchTil time.Time
 	generation uint64 // of the connection that the round goes out on
@@ -98,7 +102,7 @@ type entry struct {
 func New(b Broker, log *zap.Logger, m *Metrics, noStream func()) *Publisher {
 	return &Publisher{
 		broker: b, log: log, metrics: m, noLog: noStream,
-		inflight: map[string]*entry{}, wake: make(chan struct{}, 1),
+		inflight: map[string]*entry{}, wake: make(chan struct{}, 1), gathered: make(chan struct{}, 1),
 		memory: newMemory(), line: newLine(), late: 0.5,
 	}
 }
@@ -136,11 +140,19 @@ func (p *Publisher) enqueue(id string, m Message) (e *entry, first, known bool) 
 	e = &entry{Message: m, id: id, since: time.Now(), done: make(chan struct{})}
 	p.inflight[id] = e
 	p.waiting = append(p.waiting, e)
-	select {
-	case p.wake <- struct{}{}:
-	default:
+	signal(p.wake)
+	if p.wanted > 0 && len(p.waiting) >= p.wanted {
+		p.wanted = 0
+		signal(p.gathered)
 	}
 	return e, true, false
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // Run publishes until the context ends; then it fails what still waits.
@@ -154,6 +166,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		}
 		for round := p.take(); len(round) > 0; round = p.take() {
 			p.publish(round)
+			p.gatherAfter(len(round))
 		}
 	}
 }
