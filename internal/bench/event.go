@@ -25,10 +25,12 @@ func userEvent(user string, at time.Time, n int) []byte {
 
 func userID(n int) string { return fmt.Sprintf("user_2bench%020d", n) }
 
-// post is one signed webhook as it goes over the wire, head and body.
+// post is one signed webhook.
 type post struct {
-	user    string
-	request []byte
+	user                     string
+	id, timestamp, signature string
+	request                  []byte // as it goes over the wire
+	body                     []byte // its end
 }
 
 // signer makes posts.
@@ -51,15 +53,17 @@ func newSigner(run string) (*signer, error) {
 
 // post signs event n, about its own user, that happened at the given time.
 func (s *signer) post(n int, happened time.Time, webhook int) (post, error) {
-	user, id, now := userID(n), fmt.Sprintf("msg_%s_%d", s.run, n), time.Now()
-	body := userEvent(user, happened, n)
-	signature, err := s.webhooks[webhook].Sign(id, now, body)
-	if err != nil {
+	p, now := post{user: userID(n), id: fmt.Sprintf("msg_%s_%d", s.run, n)}, time.Now()
+	p.body = userEvent(p.user, happened, n)
+	p.timestamp = strconv.FormatInt(now.Unix(), 10)
+	var err error
+	if p.signature, err = s.webhooks[webhook].Sign(p.id, now, p.body); err != nil {
 		return post{}, fmt.Errorf("sign: %w", err)
 	}
-	request := fmt.Appendf(make([]byte, 0, len(body)+384), "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Svix-Webhooks/1.62\r\nContent-Type: application/json\r\nContent-Length: %d\r\nsvix-id: %s\r\nsvix-timestamp: %s\r\nsvix-signature: %s\r\n\r\n",
-		ingest.Path, len(body), id, strconv.FormatInt(now.Unix(), 10), signature)
-	return post{user, append(request, body...)}, nil
+	p.request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Svix-Webhooks/1.62\r\nContent-Type: application/json\r\nContent-Length: %d\r\nsvix-id: %s\r\nsvix-timestamp: %s\r\nsvix-signature: %s\r\n\r\n%s",
+		ingest.Path, len(p.body), p.id, p.timestamp, p.signature, p.body)
+	p.body = p.request[len(p.request)-len(p.body):]
+	return p, nil
 }
 
 // fresh are posts of the events from to to.

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/ingest"
 )
 
 // result of a load: all posts were answered with 204.
@@ -19,19 +22,42 @@ type result struct {
 	p50, p99 time.Duration
 }
 
-// load sends posts over persistent connections, each waiting for its answer.
-// It writes bytes made beforehand and reads no more of an answer than it has
-// to, so that the generator, which shares the processors with what it loads,
-// is a small part of what is measured.
-func load(addr string, posts []post, connections int) (result, error) {
-	conns := make([]*connection, connections)
-	for i := range conns {
-		c, err := dial(addr)
-		if err != nil {
-			return result{}, err
+// sender sends, over persistent connections, and waits for each answer.
+type sender interface {
+	send(post) error // any answer but 204 is an error
+	Close() error
+}
+
+// Kinds of senders.
+const (
+	clientHTTP = "http" // net/http's client, as the peers' load generator has it
+	clientRaw  = "raw"  // see connection
+)
+
+func newSenders(kind, addr string, n int) ([]sender, error) {
+	senders := make([]sender, n)
+	shared := newClient(addr, n)
+	for i := range senders {
+		senders[i] = shared
+		if kind == clientRaw {
+			c, err := dial(addr)
+			if err != nil {
+				return nil, err
+			}
+			senders[i] = c
 		}
+	}
+	return senders, nil
+}
+
+// load sends posts over persistent connections, each waiting for its answer.
+func load(kind, addr string, posts []post, connections int) (result, error) {
+	conns, err := newSenders(kind, addr, connections)
+	if err != nil {
+		return result{}, err
+	}
+	for _, c := range conns {
 		defer c.Close() //nolint:errcheck // every answer has been read
-		conns[i] = c
 	}
 	var next atomic.Int64
 	took := make([]time.Duration, len(posts))
@@ -70,7 +96,48 @@ func percentiles(took []time.Duration) (p50, p99 time.Duration) {
 	return took[len(took)/2], took[len(took)*99/100]
 }
 
-// connection is one sender's.
+// client sends by net/http. All senders share it, as in a program that posts.
+type client struct {
+	http *http.Client
+	url  string
+}
+
+func newClient(addr string, connections int) *client {
+	return &client{
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}, Timeout: readyWait},
+		url:  "http://" + addr + ingest.Path,
+	}
+}
+
+func (c *client) send(p post) error {
+	req, err := http.NewRequest(http.MethodPost, c.url, bytes.NewReader(p.body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("svix-id", p.id)
+	req.Header.Set("svix-timestamp", p.timestamp)
+	req.Header.Set("svix-signature", p.signature)
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusNoContent {
+		err = fmt.Errorf("load: answered %q: %s", res.Status, body)
+	}
+	return err
+}
+
+func (c *client) Close() error {
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+// connection writes bytes made beforehand and reads no more of an answer than
+// it has to, so that the generator, which shares the processors with what it
+// loads, is a small part of what is measured.
 type connection struct {
 	net.Conn
 	answers *bufio.Reader
@@ -84,7 +151,6 @@ func dial(addr string) (*connection, error) {
 	return &connection{c, bufio.NewReaderSize(c, 4<<10)}, nil
 }
 
-// send posts once; any answer but 204 is an error.
 func (c *connection) send(p post) error {
 	if _, err := c.Write(p.request); err != nil {
 		return fmt.Errorf("load: send: %w", err)

@@ -25,7 +25,7 @@ import (
 
 type options struct {
 	quick, json            bool
-	peers, only            string
+	peers, only, client    string
 	cpuProfile, memProfile string
 	ingestOnly             string // a NATS URL: this process is the one whose memory is measured
 }
@@ -36,10 +36,15 @@ func main() {
 	flag.BoolVar(&o.json, "json", false, "print JSON, one row a line")
 	flag.StringVar(&o.peers, "peers", "", "directory of the peers' programs to run beside (null, direct, watermill)")
 	flag.StringVar(&o.only, "only", "", "run the measurements whose name contains this")
+	flag.StringVar(&o.client, "client", clientHTTP, "load generator: http (net/http's client, as the peers use it) or raw (bytes over a socket: costs less, so every server shows more)")
 	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile to this file")
 	flag.StringVar(&o.memProfile, "memprofile", "", "write an allocation profile to this file")
 	flag.StringVar(&o.ingestOnly, "ingest-only", "", "")
 	flag.Parse()
+	if flag.NArg() > 0 || o.client != clientHTTP && o.client != clientRaw {
+		flag.Usage()
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {

@@ -100,28 +100,28 @@ func (b *bench) fresh(n int) ([]post, error) {
 }
 
 // loadFront posts to an ingest on an empty log, stored first what came before.
-func loadFront(ctx context.Context, connections int, before, posts []post) (r result, err error) {
+func (b *bench) loadFront(ctx context.Context, connections int, before, posts []post) (r result, err error) {
 	j, err := newJournal(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, j.close()) }()
 	if len(before) > 0 {
-		if _, err := loadOnce(ctx, j, connections, before); err != nil {
+		if _, err := b.loadOnce(ctx, j, connections, before); err != nil {
 			return r, err
 		}
 	}
-	return loadOnce(ctx, j, connections, posts)
+	return b.loadOnce(ctx, j, connections, posts)
 }
 
 // loadOnce starts an ingest that remembers nothing, and loads it.
-func loadOnce(ctx context.Context, j *journal, connections int, posts []post) (r result, err error) {
+func (b *bench) loadOnce(ctx context.Context, j *journal, connections int, posts []post) (r result, err error) {
 	f, err := newFront(ctx, j.URL())
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	return load(f.addr, posts, connections)
+	return load(b.client, f.addr, posts, connections)
 }
 
 // warmUp lets the first round not pay for a cold process.
@@ -130,7 +130,7 @@ func (b *bench) warmUp(ctx context.Context, connections int) error {
 	if err != nil {
 		return err
 	}
-	_, err = loadFront(ctx, connections, nil, posts)
+	_, err = b.loadFront(ctx, connections, nil, posts)
 	return err
 }
 
@@ -146,7 +146,7 @@ func (b *bench) besideNull(ctx context.Context, connections int) ([]pair, error)
 		if err != nil {
 			return nil, err
 		}
-		ours, err := loadFront(ctx, connections, nil, posts)
+		ours, err := b.loadFront(ctx, connections, nil, posts)
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +155,7 @@ func (b *bench) besideNull(ctx context.Context, connections int) ([]pair, error)
 		if err != nil {
 			return nil, err
 		}
-		ceiling, err := load(addr, posts, connections)
+		ceiling, err := load(b.client, addr, posts, connections)
 		if err := errors.Join(err, stop()); err != nil {
 			return nil, err
 		}
@@ -223,7 +223,7 @@ func (b *bench) alone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := loadFront(ctx, 1, nil, posts)
+	r, err := b.loadFront(ctx, 1, nil, posts)
 	if err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func (b *bench) besideFresh(ctx context.Context, what string, kind func(*signer)
 		if err != nil {
 			return err
 		}
-		ours, err := loadFront(ctx, 64, before, posts)
+		ours, err := b.loadFront(ctx, 64, before, posts)
 		if err != nil {
 			return err
 		}
@@ -277,7 +277,7 @@ func (b *bench) besideFresh(ctx context.Context, what string, kind func(*signer)
 		if posts, err = b.fresh(b.posts); err != nil {
 			return err
 		}
-		beside, err := loadFront(ctx, 64, nil, posts)
+		beside, err := b.loadFront(ctx, 64, nil, posts)
 		if err != nil {
 			return err
 		}
@@ -306,7 +306,7 @@ func (b *bench) wholePipeline(ctx context.Context, connections int, posts []post
 		return r, err
 	}
 	began := time.Now()
-	accepted, err := loadOnce(ctx, j, connections, posts)
+	accepted, err := b.loadOnce(ctx, j, connections, posts)
 	if err != nil {
 		return r, err
 	}
@@ -326,7 +326,7 @@ func (b *bench) directRate(ctx context.Context, connections int, posts []post) (
 	if err != nil {
 		return 0, err
 	}
-	r, err := load(addr, posts, connections)
+	r, err := load(b.client, addr, posts, connections)
 	return r.rate, errors.Join(err, stop())
 }
 
@@ -503,10 +503,11 @@ func (b *bench) idle(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	c, err := dial(f.addr)
+	senders, err := newSenders(b.client, f.addr, 1)
 	if err != nil {
 		return err
 	}
+	c := senders[0]
 	defer c.Close() //nolint:errcheck // every answer has been read
 	posts, err := b.fresh(b.sizes.alone)
 	if err != nil {
@@ -585,7 +586,7 @@ func (b *bench) fullLoad(p *process) (peak float64, ok bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
-	if _, err := load(p.addr, posts, 256); err != nil {
+	if _, err := load(b.client, p.addr, posts, 256); err != nil {
 		return 0, false, err
 	}
 	peak, ok = p.peakMemory()
