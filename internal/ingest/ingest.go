@@ -93,7 +93,7 @@ func New(o Options) (*Handler, error) {
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	e := h.endpoints[strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, Path), "/")]
+	e := h.endpoint(r.URL.Path)
 	if e == nil {
 		(&answer{status: http.StatusNotFound, code: "not_found", message: "webhooks are taken at " + Path + ", or " + Path + "/{instance} where several instances are configured"}).write(w)
 		return
@@ -101,6 +101,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := h.take(e, w, r, start)
 	h.o.Metrics.answered(e.Name, a, time.Since(start))
 	a.write(w)
+}
+
+// endpoint of a path; nil where it has none.
+func (h *Handler) endpoint(path string) *endpoint {
+	if path == Path {
+		return h.endpoints[""]
+	}
+	if name, ok := strings.CutPrefix(path, Path+"/"); ok {
+		return h.endpoints[name]
+	}
+	return nil
 }
 
 func (h *Handler) take(e *endpoint, w http.ResponseWriter, r *http.Request, received time.Time) *answer {
@@ -168,7 +179,7 @@ func (h *Handler) message(d clerk.Delivery, head clerk.Head, traceparent string,
 	header[streams.HeaderSource] = values[3:4:4]
 	header[streams.HeaderReceivedAt] = values[4:5:5]
 	if redacted != nil {
-		header[streams.HeaderRedacted] = []string{strings.Join(redacted, ",")}
+		header[streams.HeaderRedacted] = []string{list(redacted)}
 	}
 	if traceparent != "" && len(traceparent) <= 128 {
 		header[streams.HeaderTraceparent] = []string{traceparent}
@@ -181,6 +192,19 @@ func (h *Handler) message(d clerk.Delivery, head clerk.Head, traceparent string,
 		Msg:  &nats.Msg{Subject: h.o.Names.Subject(head.Subject), Header: header, Data: body},
 		Late: !head.Timestamp.IsZero() && time.Unix(attempt, 0).Sub(head.Timestamp) > lateAfter,
 	}
+}
+
+// list joins the paths that were redacted, as far as they fit: JetStream takes
+// no more than 64 KiB of headers, and a body may name any number of paths.
+func list(paths []string) string {
+	const most = 8 << 10
+	size := 0
+	for i, p := range paths {
+		if size += len(p) + 1; size > most {
+			return strings.Join(append(paths[:i:i], "..."), ",")
+		}
+	}
+	return strings.Join(paths, ",")
 }
 
 // ttl of what grows without end and heals itself.

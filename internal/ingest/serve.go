@@ -29,8 +29,10 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, readTimeout tim
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       90 * time.Second,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          errorLog,
+		// An id of that length stands twice in an event's headers, of which
+		// JetStream takes 64 KiB.
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       errorLog,
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(ln) }()
