@@ -36,11 +36,11 @@ func (s *Store) endFrozen(ctx context.Context) (holder string, ended bool, err e
 	var pid int
 	var since time.Time
 	var frozen bool
-	err = s.pool.QueryRow(ctx, `select a.pid, coalesce(a.xact_start, a.backend_start), coalesce(a.wait_event = 'ClientRead' and a.xact_start < now() - make_interval(secs => $1), false)
+	err = s.pool.QueryRow(ctx, `select a.pid, coalesce(a.xact_start, a.backend_start), coalesce(a.wait_event = 'ClientRead' and a.state_change < now() - make_interval(secs => $1), false)
 from pg_locks l join pg_stat_activity a using (pid)
 where l.locktype = 'advisory' and l.granted and l.objsubid = 1
 and l.database = (select oid from pg_database where datname = current_database())
-and (l.classid::bigint << 32 | l.objid::bigint) = $2 limit 1`, 2*idleTimeout.Seconds(), s.lock).Scan(&pid, &since, &frozen)
+and (l.classid::bigint << 32 | l.objid::bigint) = $2 limit 1`, 2*s.idleTimeout.Seconds(), s.lock).Scan(&pid, &since, &frozen)
 	if err != nil {
 		return "", false, fmt.Errorf("look for the lock's holder: %w", err)
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	lockTimeout = 5 * time.Second  // for the writer lock; then its holder is named
-	idleTimeout = 10 * time.Second // a writer that goes silent with the lock held loses it
+	defaultLockTimeout = 5 * time.Second  // for the writer lock; then its holder is named
+	defaultIdleTimeout = 10 * time.Second // a writer that goes silent with the lock held loses it
 )
 
 // Commit writes a batch and moves the position, in one transaction and two
@@ -73,7 +73,7 @@ where store = %s and epoch = %d and position = %d`,
 // it and says nothing for idleTimeout is ended by the server.
 func (s *Store) lockSQL() string {
 	return fmt.Sprintf(`set local lock_timeout = %d; set local idle_in_transaction_session_timeout = %d; select pg_advisory_xact_lock(%d)`,
-		lockTimeout.Milliseconds(), idleTimeout.Milliseconds(), s.lock)
+		s.lockTimeout.Milliseconds(), s.idleTimeout.Milliseconds(), s.lock)
 }
 
 // write sends all statements and the commit in one go.

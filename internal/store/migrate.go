@@ -69,7 +69,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 
 // plan is the statements that are missing, in order; none where all is there.
 func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, error) {
-	c, err := readCatalog(ctx, tx, s.o.Schema, s.schema)
+	c, err := readCatalog(ctx, tx, s.o.Schema, s.schema, s.relations())
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +94,19 @@ func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, e
 		role := pgx.Identifier{writer}.Sanitize()
 		statements = append(statements,
 			fmt.Sprintf(`grant usage on schema %s to %s`, s.schema, role),
-			fmt.Sprintf(`grant select, insert, update, delete on all tables in schema %s to %s`, s.schema, role))
+			fmt.Sprintf(`grant select, insert, update, delete on %s to %s`, s.schema+"."+strings.Join(s.relations(), ", "+s.schema+"."), role))
 	}
 	return statements, nil
+}
+
+// relations are the tables and views that the writer needs. What else there may
+// be in the schema is its owner's to grant.
+func (s *Store) relations() []string {
+	names := []string{"schema_version", "tombstones", "sync_status"}
+	for _, r := range s.resources {
+		names = append(names, r.Table, r.Table+"_live")
+	}
+	return names
 }
 
 // checkOurs refuses a schema that isn't Rollcall's to change.
@@ -161,6 +171,8 @@ func (s *Store) tableChanges(c *catalog, r *projection.Resource) ([]string, erro
 	have, exists := c.columns[r.Table]
 	if !exists {
 		statements = append(statements, s.createTable(r))
+	} else if have["version"] != "bytea" {
+		return nil, fmt.Errorf("table %s.%s isn't Rollcall's: rename or drop it", s.o.Schema, r.Table)
 	}
 	for _, column := range r.Columns {
 		switch t, ok := have[column.Name]; {
@@ -225,7 +237,7 @@ type catalog struct {
 	owner          string
 }
 
-func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string) (*catalog, error) {
+func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string, relations []string) (*catalog, error) {
 	c := &catalog{columns: map[string]map[string]string{}, views: map[string]bool{}, indexes: map[string]bool{}, stores: map[string]bool{}, granted: map[string]bool{}}
 	err := tx.QueryRow(ctx, `select current_setting('server_version_num')::int, current_user, coalesce((select pg_get_userbyid(nspowner) from pg_namespace where nspname = $1), '')`, name).
 		Scan(&c.server, &c.user, &c.owner)
@@ -251,7 +263,7 @@ where n.nspname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f', 'i') order by 1`
 	if _, ours := c.columns["schema_version"]; !ours {
 		return c, nil
 	}
-	return c, c.readOurs(ctx, tx, name, quoted)
+	return c, c.readOurs(ctx, tx, name, quoted, relations)
 }
 
 func (c *catalog) add(relation, kind, column, columnType string) {
@@ -270,7 +282,7 @@ func (c *catalog) add(relation, kind, column, columnType string) {
 	c.relations = append(c.relations, relation)
 }
 
-func (c *catalog) readOurs(ctx context.Context, tx pgx.Tx, name, quoted string) error {
+func (c *catalog) readOurs(ctx context.Context, tx pgx.Tx, name, quoted string, relations []string) error {
 	err := tx.QueryRow(ctx, `select version, needs from `+quoted+`.schema_version`).Scan(&c.version, &c.needs)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("read %s.schema_version: %w", name, err)
@@ -285,7 +297,7 @@ func (c *catalog) readOurs(ctx context.Context, tx pgx.Tx, name, quoted string) 
 	}
 	rows, err = tx.Query(ctx, `select r.rolname from pg_roles r where has_schema_privilege(r.oid, $1, 'usage')
 and (select bool_and(has_table_privilege(r.oid, c.oid, 'select') and has_table_privilege(r.oid, c.oid, 'insert') and has_table_privilege(r.oid, c.oid, 'update') and has_table_privilege(r.oid, c.oid, 'delete'))
-     from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind = 'r')`, name)
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = any($2))`, name, relations)
 	if err != nil {
 		return fmt.Errorf("read grants: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -53,6 +54,8 @@ type Store struct {
 	decoder   *projection.Decoder
 	writers   []*writer
 	prepared  bool // the schema is as this release needs it
+
+	lockTimeout, idleTimeout time.Duration
 }
 
 // New makes a store. It doesn't connect: a database that can't be reached is
@@ -72,7 +75,8 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, pool: pool, schema: pgx.Identifier{o.Schema}.Sanitize(), lock: lockKey(o.Schema),
-		resources: projection.Resources(),
+		resources:   projection.Resources(),
+		lockTimeout: defaultLockTimeout, idleTimeout: defaultIdleTimeout,
 	}
 	s.decoder = projection.NewDecoder(o.Names, s.resources)
 	for _, r := range s.resources {

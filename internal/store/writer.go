@@ -57,25 +57,28 @@ func upsertSQL(schema string, r *projection.Resource) string {
 	for _, c := range []string{"version", "instance_id", "source", "stream_seq", "deleted_at", "synced_at", "stream_epoch"} {
 		sets = append(sets, c+" = excluded."+c)
 	}
-	joins, deletedAt := tombstoneJoins(schema, r)
 	return fmt.Sprintf(`insert into %[1]s.%[2]s as t (%[3]s, version, instance_id, source, stream_seq, deleted_at, synced_at, stream_epoch)
 select %[4]s, r.version, r.instance_id, r.source, r.stream_seq, d.deleted_at, now(), $%[5]d
 from unnest(%[6]s) as r(%[3]s, version, instance_id, source, stream_seq)
-%[7]scross join lateral (select %[8]s) as d(deleted_at)
-on conflict (id) do update set %[9]s
+cross join lateral (select %[7]s offset 0) as d(deleted_at)
+on conflict (id) do update set %[8]s
 where excluded.version > t.version`,
 		schema, r.Table, strings.Join(names, ", "), strings.Join(values, ", "), len(r.Columns)+5,
-		strings.Join(params, ", "), joins, deletedAt, strings.Join(sets, ", "))
+		strings.Join(params, ", "), deletedAtSQL(schema, r), strings.Join(sets, ", "))
 }
 
-func tombstoneJoins(schema string, r *projection.Resource) (joins, deletedAt string) {
-	at := []string{"t0.deleted_at"}
-	joins = fmt.Sprintf("left join %s.tombstones t0 on t0.resource = '%s' and t0.id = r.id\n", schema, r.Table)
-	for i, p := range r.Parents {
-		joins += fmt.Sprintf("left join %[1]s.tombstones t%[2]d on t%[2]d.resource = '%[3]s' and t%[2]d.id = r.%[4]s\n", schema, i+1, p.Table, p.Column)
-		at = append(at, fmt.Sprintf("t%d.deleted_at", i+1))
+// deletedAtSQL looks the tombstones up by key, row by row: as a join, the
+// planner would rather read tens of thousands of them for every batch. Offset 0
+// keeps it from doing so once for each column that asks.
+func deletedAtSQL(schema string, r *projection.Resource) string {
+	lookUp := func(table, id string) string {
+		return fmt.Sprintf("(select deleted_at from %s.tombstones where resource = '%s' and id = r.%s)", schema, table, id)
 	}
-	return joins, "least(" + strings.Join(at, ", ") + ")" // of times; nulls don't count
+	at := []string{lookUp(r.Table, "id")}
+	for _, p := range r.Parents {
+		at = append(at, lookUp(p.Table, p.Column))
+	}
+	return "least(" + strings.Join(at, ", ") + ")" // of times; nulls don't count
 }
 
 const deletionRows = `unnest($1, $2, $3, $4, $5) as r(id, deleted_at, instance_id, source, stream_seq)`
