@@ -15,6 +15,7 @@ import (
 const (
 	lookEvery  = 5 * time.Second
 	retryAfter = time.Second
+	nearlyFull = 0.95
 )
 
 // Status shows whether a part of the process is well.
@@ -43,10 +44,11 @@ type KeeperOptions struct {
 type Keeper struct {
 	o    KeeperOptions
 	kick chan struct{}
+	full float64 // share of the log's size limit that is used, as last measured
 }
 
 // NewKeeper makes a keeper.
-func NewKeeper(o KeeperOptions) *Keeper { return &Keeper{o, make(chan struct{}, 1)} }
+func NewKeeper(o KeeperOptions) *Keeper { return &Keeper{o: o, kick: make(chan struct{}, 1)} }
 
 // Look makes Run look at once: somebody missed a stream. It doesn't block.
 func (k *Keeper) Look() {
@@ -177,7 +179,12 @@ func (k *Keeper) healthy(ctx context.Context) error {
 			return fmt.Errorf("the embedded NATS server is unwell: %w", err)
 		}
 	case k.o.MonitorURL != "":
-		return Healthy(ctx, k.o.MonitorURL)
+		if err := Healthy(ctx, k.o.MonitorURL); err != nil {
+			return err
+		}
+	}
+	if k.full >= nearlyFull {
+		return fmt.Errorf("the log is %.0f%% full, and refuses events at its limit: raise nats.max_bytes, or give it a larger disk", 100*k.full)
 	}
 	return nil
 }
@@ -194,6 +201,10 @@ func (k *Keeper) measure(ctx context.Context) {
 		k.o.Metrics.bytes.Set(float64(info.State.Bytes))
 		k.o.Metrics.messages.Set(float64(info.State.Msgs))
 		k.o.Metrics.limit.Set(float64(max(info.Config.MaxBytes, 0)))
+		k.full = 0
+		if info.Config.MaxBytes > 0 {
+			k.full = float64(info.State.Bytes) / float64(info.Config.MaxBytes)
+		}
 	}
 	if info := state(ctx, js, k.o.Names.DeadStream()); info != nil {
 		k.o.Metrics.letters.Set(float64(info.State.Msgs))
