@@ -74,6 +74,9 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 // remindEvery is how often the log says what is still degraded.
 const remindEvery = 10 * time.Second
 
+// waitForStreams is how long sinks leave the streams to be made.
+const waitForStreams = 5 * time.Second
+
 // process runs roles, and shows how they are.
 type process struct {
 	config  *config.Config
@@ -175,6 +178,11 @@ func (p *process) startStores(ctx context.Context, g *errgroup.Group, keeper *br
 		g.Go(func() error {
 			defer s.Close()
 			defer conn.Close()
+			select { // a stream that is just being made is no trouble
+			case <-keeper.Kept():
+			case <-ctx.Done():
+			case <-time.After(waitForStreams):
+			}
 			return runner.Run(ctx)
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -44,11 +45,12 @@ type KeeperOptions struct {
 type Keeper struct {
 	o    KeeperOptions
 	kick chan struct{}
+	once chan struct{} // closed when the streams were first found or made
 	full float64 // share of the log's size limit that is used, as last measured
 }
 
 // NewKeeper makes a keeper.
-func NewKeeper(o KeeperOptions) *Keeper { return &Keeper{o: o, kick: make(chan struct{}, 1)} }
+func NewKeeper(o KeeperOptions) *Keeper { return &Keeper{o: o, kick: make(chan struct{}, 1), once: make(chan struct{})} }
 
 // Look makes Run look at once: somebody missed a stream. It doesn't block.
 func (k *Keeper) Look() {
@@ -58,10 +60,13 @@ func (k *Keeper) Look() {
 	}
 }
 
+// Kept is closed once the streams have been found or made.
+func (k *Keeper) Kept() <-chan struct{} { return k.once }
+
 // Run looks after the streams until the context ends.
 func (k *Keeper) Run(ctx context.Context) error {
 	generation, pause := uint64(0), time.Duration(0)
-	kept := false
+	kept, first := false, sync.OnceFunc(func() { close(k.once) })
 	for {
 		if now := k.o.Broker.Generation(); now != generation || !kept {
 			generation = now
@@ -70,6 +75,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 				k.o.Status.Degraded(err.Error())
 			} else {
 				kept, pause = true, lookEvery
+				first()
 			}
 		}
 		if kept {
