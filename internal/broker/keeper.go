@@ -46,11 +46,13 @@ type Keeper struct {
 	o    KeeperOptions
 	kick chan struct{}
 	once chan struct{} // closed when the streams were first found or made
-	full float64 // share of the log's size limit that is used, as last measured
+	full float64       // share of the log's size limit that is used, as last measured
 }
 
 // NewKeeper makes a keeper.
-func NewKeeper(o KeeperOptions) *Keeper { return &Keeper{o: o, kick: make(chan struct{}, 1), once: make(chan struct{})} }
+func NewKeeper(o KeeperOptions) *Keeper {
+	return &Keeper{o: o, kick: make(chan struct{}, 1), once: make(chan struct{})}
+}
 
 // Look makes Run look at once: somebody missed a stream. It doesn't block.
 func (k *Keeper) Look() {
