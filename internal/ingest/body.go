@@ -44,9 +44,10 @@ func (b *budget) reserve(n int64) (*held, bool) {
 }
 
 // more enlarges a request's part; where the budget is used up it doesn't, and
-// the process says for a while that it takes no traffic.
+// the process says for a while that it takes no traffic. Who is alone is always
+// served: else a body that needs more than the budget would never be taken.
 func (h *held) more(n int64) bool {
-	if h.b.used.Add(n) > h.b.limit {
+	if used := h.b.used.Add(n); used > h.b.limit && used > h.n+n {
 		h.b.used.Add(-n)
 		h.b.shed()
 		return false
