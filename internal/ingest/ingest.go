@@ -41,6 +41,19 @@ type Instance struct {
 	Secrets []string
 }
 
+// headerRoom is the most that JetStream takes as a message's headers, in bytes.
+const headerRoom = 64 << 10
+
+// CheckPayload reports a broker whose max_payload, in bytes, leaves no room for
+// the largest body and its headers: such an event could never be stored.
+func CheckPayload(maxPayload, maxBody int64) error {
+	if maxPayload >= maxBody+headerRoom {
+		return nil
+	}
+	return fmt.Errorf("the broker's max_payload of %d bytes leaves no room for a body of %d (ingest.max_body) and its headers: raise max_payload to %d, or lower ingest.max_body to %d or less",
+		maxPayload, maxBody, maxBody+headerRoom, max(maxPayload-headerRoom, 0))
+}
+
 // Publisher stores a message; publish.Publisher is one.
 type Publisher interface {
 	Publish(publish.Message) (duplicate bool, err error)
@@ -248,6 +261,9 @@ func (h *Handler) deadLetter(e *endpoint, m publish.Message, head clerk.Head, re
 func (h *Handler) unstored(err error) *answer {
 	if errors.Is(err, publish.ErrFull) {
 		return busy("log_full", "the event log has reached its limit; see rollcall_log_limit_bytes")
+	}
+	if errors.Is(err, publish.ErrTooLarge) {
+		return busy("too_large_for_broker", "the broker's max_payload leaves no room for the body and its headers; raise max_payload")
 	}
 	h.o.Log.Debug("event not stored", zap.Error(err))
 	return busy("unavailable", "the event can't be stored just now")

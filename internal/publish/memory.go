@@ -7,11 +7,13 @@ import "hash/maphash"
 // it is in. It keeps 128 bits of a keyed hash an id, in two generations, so
 // it holds between 128k and 256k ids in at most about 12 MB and never needs
 // sweeping. Its knowledge ends with the connection: a broker that comes back
-// may have lost what it had.
+// may have lost what it had. It ends too when sequences fall back, since then the
+// stream was made anew or restored.
 type memory struct {
 	young, old map[[2]uint64]struct{}
 	seeds      [2]maphash.Seed
 	connection uint64
+	top, floor uint64 // greatest sequence so far, and when the round began
 }
 
 const memoryHalf = 1 << 17
@@ -49,6 +51,20 @@ func (m *memory) add(connection uint64, id string) {
 		m.old, m.young = m.young, make(map[[2]uint64]struct{}, memoryHalf/4)
 	}
 	m.young[m.key(id)] = struct{}{}
+}
+
+// mark begins a round: what it stores lies behind all that was stored before.
+func (m *memory) mark() { m.floor = m.top }
+
+// stored notes a message's sequence; 0 is none.
+func (m *memory) stored(sequence uint64) {
+	switch {
+	case sequence > m.floor:
+		m.top = max(m.top, sequence)
+	case sequence > 0:
+		m.forget()
+		m.top, m.floor = sequence, 0
+	}
 }
 
 func (m *memory) forget() {

@@ -43,6 +43,8 @@ var (
 	ErrUnavailable = errors.New("the broker can't store the event just now")
 	// ErrFull: the log has reached its size limit, or the disk its end.
 	ErrFull = errors.New("the log is full")
+	// ErrTooLarge: the broker takes no message of that size (max_payload).
+	ErrTooLarge = errors.New("the event is larger than the broker takes")
 	// ErrStopped: the publisher was stopped.
 	ErrStopped = errors.New("the publisher has stopped")
 )
@@ -60,7 +62,8 @@ type Message struct {
 	// seconds after the event or later. One duplicate refuses a whole batch, so
 	// such messages go singly as long as they turn out to be duplicates.
 	Late bool
-	// Single marks one that belongs to another stream than the log's.
+	// Single marks one that belongs to another stream than the log's. It goes by
+	// itself: what ails that stream is not to hold up the log.
 	Single bool
 }
 
@@ -85,19 +88,20 @@ type Publisher struct {
 	gather     gather
 	late       float64 // moving share of duplicates among late messages
 	noBatchTil time.Time
-	generation uint64 // of the connection that the round goes out on
 }
 
 type entry struct {
 	Message
-	id    string
-	since time.Time
-	done  chan struct{} // closed once the two below are set
-	dup   bool
-	err   error
+	id         string
+	since      time.Time
+	generation uint64        // of the connection that it goes out on
+	sequence   uint64        // in the log, where this publish put it there
+	done       chan struct{} // closed once the two below are set
+	dup        bool
+	err        error
 }
 
-// New makes a publisher. noStream is called, from Run, whenever the broker says
+// New makes a publisher. noStream is called whenever the broker says
 // that no stream takes the log's subjects; it must not block.
 func New(b Broker, log *zap.Logger, m *Metrics, noStream func()) *Publisher {
 	return &Publisher{
@@ -120,6 +124,9 @@ func (p *Publisher) Publish(m Message) (duplicate bool, err error) {
 	if e == nil {
 		return false, ErrStopped
 	}
+	if first && m.Single {
+		p.alone(e)
+	}
 	<-e.done
 	return e.dup || !first && e.err == nil, e.err
 }
@@ -139,6 +146,9 @@ func (p *Publisher) enqueue(id string, m Message) (e *entry, first, known bool) 
 	}
 	e = &entry{Message: m, id: id, since: time.Now(), done: make(chan struct{})}
 	p.inflight[id] = e
+	if m.Single {
+		return e, true, false
+	}
 	p.waiting = append(p.waiting, e)
 	signal(p.wake)
 	if p.wanted > 0 && len(p.waiting) >= p.wanted {
@@ -164,7 +174,11 @@ func (p *Publisher) Run(ctx context.Context) error {
 			return nil
 		case <-p.wake:
 		}
-		for round := p.take(); len(round) > 0; round = p.take() {
+		for ctx.Err() == nil { // however many keep coming
+			round := p.take()
+			if len(round) == 0 {
+				break
+			}
 			p.publish(round)
 			p.gatherAfter(len(round))
 		}
@@ -211,19 +225,39 @@ func (p *Publisher) take() []*entry {
 	return round
 }
 
-func (p *Publisher) publish(round []*entry) {
-	p.generation = p.broker.Generation()
+// connection is the one that these entries go out on; where there is none they
+// are finished.
+func (p *Publisher) connection(entries ...*entry) *nats.Conn {
+	generation := p.broker.Generation()
 	nc, err := p.broker.NATS()
-	if err == nil && !nc.IsConnected() {
-		err = ErrUnavailable
-	}
-	if err != nil {
-		p.metrics.Errors.WithLabelValues("unavailable").Add(float64(len(round)))
-		for _, e := range round {
+	if err != nil || !nc.IsConnected() {
+		p.metrics.Errors.WithLabelValues("unavailable").Add(float64(len(entries)))
+		for _, e := range entries {
 			p.finish(e, false, ErrUnavailable)
 		}
+		return nil
+	}
+	for _, e := range entries {
+		e.generation = generation
+	}
+	return nc
+}
+
+// alone publishes one that is in no round.
+func (p *Publisher) alone(e *entry) {
+	if nc := p.connection(e); nc != nil {
+		p.single(nc, e)
+	}
+}
+
+func (p *Publisher) publish(round []*entry) {
+	nc := p.connection(round...)
+	if nc == nil {
 		return
 	}
+	p.mu.Lock()
+	p.memory.mark()
+	p.mu.Unlock()
 	together, apart := p.split(nc, round)
 	p.metrics.BatchSize.Observe(float64(max(len(together), 1)))
 	var wg sync.WaitGroup
@@ -243,7 +277,7 @@ func (p *Publisher) split(nc *nats.Conn, round []*entry) (together, apart []*ent
 		return nil, round
 	}
 	for _, e := range round {
-		if e.Single || e.Late && p.late > 0.01 {
+		if e.Late && p.late > 0.01 {
 			apart = append(apart, e)
 		} else {
 			together = append(together, e)
@@ -269,9 +303,10 @@ func batches(nc *nats.Conn) bool {
 // batch publishes all in one atomic batch, or singly where that fails.
 func (p *Publisher) batch(nc *nats.Conn, together []*entry) {
 	start := time.Now()
-	err := p.sendBatch(nc, together)
+	last, err := p.sendBatch(nc, together)
 	if err == nil {
-		for _, e := range together {
+		for i, e := range together {
+			e.sequence = last - uint64(len(together)-1-i) //nolint:gosec // i < len
 			p.finish(e, false, nil)
 		}
 		p.metrics.Seconds.WithLabelValues("batch").Observe(time.Since(start).Seconds())
@@ -304,7 +339,8 @@ const (
 	errBatchesDisabled jetstream.ErrorCode = 10174
 )
 
-func (p *Publisher) sendBatch(nc *nats.Conn, together []*entry) error {
+// sendBatch returns the sequence of the batch's last message.
+func (p *Publisher) sendBatch(nc *nats.Conn, together []*entry) (uint64, error) {
 	id := nuid.Next()
 	last := len(together) - 1
 	for i, e := range together {
@@ -316,14 +352,14 @@ func (p *Publisher) sendBatch(nc *nats.Conn, together []*entry) error {
 			break
 		}
 		if err := nc.PublishMsg(e.Msg); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	ack, err := request(nc, together[last].Msg)
 	if err == nil && ack.Count != len(together) {
 		err = fmt.Errorf("the server acknowledged %d of %d messages", ack.Count, len(together))
 	}
-	return err
+	return ack.Sequence, err
 }
 
 type pubAck struct {
@@ -373,17 +409,24 @@ func (p *Publisher) single(nc *nats.Conn, e *entry) {
 	for {
 		ack, err := request(nc, e.Msg)
 		if err == nil {
+			if !ack.Duplicate && !e.Single {
+				e.sequence = ack.Sequence
+			}
 			p.finish(e, ack.Duplicate, nil)
 			return
 		}
 		reason, verdict := classify(err)
 		p.metrics.Errors.WithLabelValues(reason).Inc()
 		if reason == "no_stream" {
+			p.doubt()
 			p.noLog()
 		}
 		if verdict != nil || time.Since(e.since) > giveUp-attemptWait || !nc.IsConnected() {
 			p.log.Debug("publish failed", zap.String("reason", reason), zap.Error(err))
-			p.finish(e, false, errors.Join(verdict, ErrUnavailable))
+			if verdict == nil {
+				verdict = ErrUnavailable
+			}
+			p.finish(e, false, verdict)
 			return
 		}
 		time.Sleep(retryPause)
@@ -408,7 +451,7 @@ func classify(err error) (reason string, verdict error) {
 		}
 		return "refused", fmt.Errorf("the broker refused the event: %w", err)
 	case errors.Is(err, nats.ErrMaxPayload):
-		return "too_large", fmt.Errorf("larger than the broker's max_payload: %w", err)
+		return "too_large", ErrTooLarge
 	}
 	return "unavailable", nil
 }
@@ -421,12 +464,20 @@ func (p *Publisher) finish(e *entry, dup bool, err error) {
 	p.mu.Lock()
 	delete(p.inflight, e.id)
 	if err == nil {
-		p.memory.add(p.generation, e.id)
+		p.memory.stored(e.sequence)
+		p.memory.add(e.generation, e.id)
 	} else if errors.Is(err, ErrUnavailable) {
 		p.memory.forget() // who knows what the log still has when it comes back
 	}
 	p.mu.Unlock()
 	close(e.done)
+}
+
+// doubt forgets what was acknowledged: who comes again is asked of the broker.
+func (p *Publisher) doubt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.memory.forget()
 }
 
 func (p *Publisher) learnLate(round []*entry) {
