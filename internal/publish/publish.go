@@ -261,13 +261,17 @@ func (p *Publisher) publish(round []*entry) {
 	together, apart := p.split(nc, round)
 	p.metrics.BatchSize.Observe(float64(max(len(together), 1)))
 	var wg sync.WaitGroup
+	var took time.Duration
 	if len(apart) > 0 {
-		wg.Go(func() { p.singles(nc, apart) })
+		wg.Go(func() { took = p.singles(nc, apart) })
 	}
 	if len(together) > 0 {
 		p.batch(nc, together)
 	}
 	wg.Wait()
+	if len(apart) > 0 {
+		p.line.published(len(apart), took)
+	}
 	p.learnLate(round)
 }
 
@@ -323,7 +327,7 @@ func (p *Publisher) batch(nc *nats.Conn, together []*entry) {
 			e.Header.Del(h)
 		}
 	}
-	p.singles(nc, together)
+	p.line.published(len(together), p.singles(nc, together))
 	p.line.batched(time.Since(start))
 }
 
@@ -388,8 +392,8 @@ func request(nc *nats.Conn, m *nats.Msg) (pubAck, error) {
 	return ack, nil
 }
 
-// singles publishes each by itself, side by side.
-func (p *Publisher) singles(nc *nats.Conn, apart []*entry) {
+// singles publishes each by itself, side by side, and returns how long it took.
+func (p *Publisher) singles(nc *nats.Conn, apart []*entry) time.Duration {
 	start := time.Now()
 	if len(apart) == 1 {
 		p.single(nc, apart[0])
@@ -402,7 +406,7 @@ func (p *Publisher) singles(nc *nats.Conn, apart []*entry) {
 	}
 	took := time.Since(start)
 	p.metrics.Seconds.WithLabelValues("single").Observe(took.Seconds())
-	p.line.published(len(apart), took)
+	return took
 }
 
 func (p *Publisher) single(nc *nats.Conn, e *entry) {
