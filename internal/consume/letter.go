@@ -2,6 +2,7 @@ package consume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -38,13 +39,23 @@ func (s *session) sendLetter(ctx context.Context, m streams.Message, reason erro
 	header.Set(streams.HeaderAttempts, "1")
 	ctx, cancel := context.WithTimeout(ctx, ackWait)
 	defer cancel()
-	_, err = s.js.PublishMsg(ctx, &nats.Msg{Subject: s.Names.DeadSubject(name, subject), Header: header, Data: m.Data})
+	letter := &nats.Msg{Subject: s.Names.DeadSubject(name, subject), Header: header, Data: m.Data}
+	_, err = s.js.PublishMsg(ctx, letter)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		// The message just fitted, its letter doesn't. Waiting mends nothing.
+		letter.Data = nil
+		header.Set(streams.HeaderReason, oneLine(reason.Error())+" (the body leaves no room for a letter's headers: it is in the log only, at this sequence)")
+		_, err = s.js.PublishMsg(ctx, letter)
+	}
 	return err
 }
 
+const maxReason = 1 << 10 // bytes
+
 // oneLine makes a reason fit for a header.
 func oneLine(s string) string {
-	return strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "\uFFFD")
+	s = strings.Join(strings.Fields(s), " ")
+	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "\uFFFD")
 }
 
 func typeOf(n streams.Names, m streams.Message) string {

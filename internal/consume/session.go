@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	maxBatch      = 512     // messages a transaction
+	maxBatch      = 1024     // messages a transaction
 	maxBatchBytes = 4 << 20 // bytes of messages a transaction
 	readAhead     = 8 << 20 // bytes that JetStream may send before they are asked for
 	watchEvery    = time.Second
 	ackWait       = 5 * time.Second // for an answer of JetStream's
+	commitLimit   = time.Minute     // for a transaction: a network may swallow an answer
 	graceOfStop   = 5 * time.Second // for the batch in hand, once the process stops
 )
 
@@ -45,6 +46,7 @@ func (r *Runner) session(ctx, outer context.Context, fine func()) error {
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
+	r.hint.set(at) // the one that is written may be ahead: the sink was rewound, or restored
 	fine()
 	r.well()
 
@@ -94,13 +96,24 @@ type batch struct {
 // read passes on what JetStream delivers.
 func (s *session) read(ctx context.Context, arrived chan<- streams.Message) error {
 	failed := make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+	first := s.consumer.CachedInfo().Name
 	consuming, err := s.consumer.Consume(func(m jetstream.Msg) {
 		meta, err := m.Metadata()
 		if err != nil {
-			select {
-			case failed <- fmt.Errorf("message without metadata: %w", err):
-			default:
-			}
+			fail(fmt.Errorf("message without metadata: %w", err))
+			return
+		}
+		// After a reconnect the client reads on with a consumer made anew, maybe in
+		// a stream restored meanwhile, whose sequences are other messages. Only
+		// start may decide that.
+		if meta.Consumer != first {
+			fail(errReadAgain)
 			return
 		}
 		s.delivered.Add(1)
@@ -269,7 +282,7 @@ func (s *session) move(ctx context.Context, work any, to streams.Position, pendi
 
 // commit outlives the context for a while: a stop finishes the batch in hand.
 func (s *session) commit(ctx context.Context, work any, to streams.Position, pending uint64, deadLetters int) error {
-	commit, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(graceOfStop, cancel) })()
 	return s.sink.Commit(commit, work, s.at, to, pending, deadLetters)
