@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxBatch      = 1024     // messages a transaction
+	maxBatch      = 1024    // messages a transaction
 	maxBatchBytes = 4 << 20 // bytes of messages a transaction
 	readAhead     = 8 << 20 // bytes that JetStream may send before they are asked for
 	watchEvery    = time.Second

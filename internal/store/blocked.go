@@ -14,7 +14,7 @@ import (
 func (s *Store) explain(ctx context.Context, err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Code != "55P03" { // lock_not_available
-		return &Error{err}
+		return fmt.Errorf("begin: %w", err) // nothing of the batch was sent yet: it isn't to blame
 	}
 	holder, ended, lookErr := s.endFrozen(ctx)
 	switch {

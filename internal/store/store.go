@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -99,12 +100,18 @@ func poolConfig(url string) *pgxpool.Config {
 	return c
 }
 
+const connectTimeout = 5 * time.Second
+
 // forPooler makes a connection do without prepared statements, which a pooler
 // in transaction mode loses.
 func forPooler(c *pgx.ConnConfig) {
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	c.StatementCacheCapacity = 0
 	c.DescriptionCacheCapacity = 0
+	if c.ConnectTimeout == 0 { // not in the URL; trouble has to show within seconds
+		c.ConnectTimeout = connectTimeout
+		c.DialFunc = (&net.Dialer{Timeout: connectTimeout, KeepAlive: time.Minute}).DialContext
+	}
 }
 
 // lockKey is the advisory lock of whoever writes the schema.
