@@ -31,7 +31,8 @@ type Options struct {
 	// InProcess connects to an embedded server without a socket; URL is then unused.
 	InProcess nats.InProcessConnProvider
 	Log       *zap.Logger
-	// State is told of every change: nil when connected, else why not.
+	// State is told of every change until Close: nil when connected, else why
+	// not. It must not call the Conn.
 	State func(error)
 }
 
@@ -62,8 +63,12 @@ func Dial(o Options) (*Conn, error) {
 	return c, nil
 }
 
-// Generation grows whenever a connection is made or lost.
+// Generation grows whenever a connection is made or lost, or Doubt is called.
 func (c *Conn) Generation() uint64 { return c.generation.Load() }
+
+// Doubt says that the broker may have lost what it had, although the connection
+// stands: the log is another, or shorter.
+func (c *Conn) Doubt() { c.generation.Add(1) }
 
 // NATS is the connection as it is now; a closed one is dialled anew first.
 func (c *Conn) NATS() (*nats.Conn, error) {
@@ -116,11 +121,11 @@ func (c *Conn) dial() error {
 		// be stored behind its back later.
 		nats.ReconnectBufSize(-1),
 		nats.PingInterval(10 * time.Second),
-		nats.ConnectHandler(func(*nats.Conn) { c.changed(nil) }),
-		nats.ReconnectHandler(func(*nats.Conn) { c.changed(nil) }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.changed(errors.Join(errors.New("disconnected"), err)) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.o.State(err) }),
-		nats.ClosedHandler(func(nc *nats.Conn) { c.changed(errors.Join(errors.New("closed"), nc.LastError())) }),
+		nats.ConnectHandler(func(nc *nats.Conn) { c.changed(nc, nil) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { c.changed(nc, nil) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { c.changed(nc, reason("disconnected", err)) }),
+		nats.ReconnectErrHandler(func(nc *nats.Conn, err error) { c.tell(nc, err) }),
+		nats.ClosedHandler(func(nc *nats.Conn) { c.changed(nc, reason("closed", nc.LastError())) }),
 		nats.ErrorHandler(c.async),
 	}
 	switch {
@@ -144,12 +149,21 @@ func (c *Conn) dial() error {
 		return err
 	}
 	c.nc = nc
+	c.generation.Add(1)
 	if nc.IsConnected() {
-		c.changed(nil)
+		c.o.State(nil)
 	} else {
-		c.o.State(fmt.Errorf("no connection to %s yet", nc.Opts.Url))
+		c.o.State(errors.New("no connection yet"))
 	}
 	return nil
+}
+
+// reason is what happened and why, in one line; the why may be unknown.
+func reason(what string, why error) error {
+	if why == nil {
+		return errors.New(what)
+	}
+	return fmt.Errorf("%s: %w", what, why)
 }
 
 // userOf is the user that the first address names, "" where it names none or
@@ -166,9 +180,19 @@ func userOf(addresses string) string {
 	return u.User.Username()
 }
 
-func (c *Conn) changed(err error) {
+func (c *Conn) changed(nc *nats.Conn, err error) {
 	c.generation.Add(1)
-	c.o.State(err)
+	c.tell(nc, err)
+}
+
+// tell passes news on, but not those of a connection that another has replaced,
+// nor those of an end that Close has made: they come a little later.
+func (c *Conn) tell(nc *nats.Conn, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if nc == c.nc && !c.closed {
+		c.o.State(err)
+	}
 }
 
 // async hears what has no caller: a denied permission shows here, and as a
