@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -116,7 +117,7 @@ func (p *process) run(ctx context.Context) error {
 		Broker: conn, Names: p.names, Create: p.config.NATS.Create,
 		Streams:    streams.Options{Replicas: p.config.NATS.Replicas, MaxBytes: p.maxBytes, Window: p.config.NATS.DedupeWindow},
 		Durability: p.config.NATS.Durability, MonitorURL: p.config.NATS.MonitorURL, Embedded: p.embedded,
-		Status: p.health.Part("streams"), Metrics: broker.NewMetrics(p.metrics),
+		Check: p.checkPayload, Status: p.health.Part("streams"), Metrics: broker.NewMetrics(p.metrics),
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return keeper.Run(ctx) })
@@ -138,6 +139,14 @@ func (p *process) run(ctx context.Context) error {
 	err = g.Wait()
 	p.log.Info("stopped")
 	return err
+}
+
+// checkPayload reports a server that takes no event as large as ingest does.
+func (p *process) checkPayload(nc *nats.Conn) error {
+	if !p.roles.ingest {
+		return nil
+	}
+	return ingest.CheckPayload(nc.MaxPayload(), p.config.Ingest.MaxBody)
 }
 
 // dial connects to NATS. Each role has a connection of its own, so that a

@@ -2,11 +2,13 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,8 +38,11 @@ type KeeperOptions struct {
 	// Embedded is the server's health where it runs in this process, which makes
 	// it sync always; nil for a server elsewhere.
 	Embedded func() error
-	Status   Status // of the streams
-	Metrics  *Metrics
+	// Check looks at the connection: whether it offers what the process needs.
+	// It may be nil.
+	Check   func(*nats.Conn) error
+	Status  Status // of the streams
+	Metrics *Metrics
 }
 
 // Keeper looks after the streams for a process: it makes them where it may, and
@@ -47,6 +52,13 @@ type Keeper struct {
 	kick chan struct{}
 	once chan struct{} // closed when the streams were first found or made
 	full float64       // share of the log's size limit that is used, as last measured
+	log  logState      // as last measured
+}
+
+// logState tells one log from another: its epoch, and how far it goes.
+type logState struct {
+	epoch time.Time
+	last  uint64
 }
 
 // NewKeeper makes a keeper.
@@ -191,6 +203,11 @@ func (k *Keeper) healthy(ctx context.Context) error {
 			return err
 		}
 	}
+	if nc, err := k.o.Broker.NATS(); k.o.Check != nil && err == nil {
+		if err := k.o.Check(nc); err != nil {
+			return err
+		}
+	}
 	if k.full >= nearlyFull {
 		return fmt.Errorf("the log is %.0f%% full, and refuses events at its limit: raise nats.max_bytes, or give it a larger disk", 100*k.full)
 	}
@@ -205,7 +222,12 @@ func (k *Keeper) measure(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookEvery)
 	defer cancel()
-	if info := state(ctx, js, k.o.Names.Stream()); info != nil {
+	info, err := state(ctx, js, k.o.Names.Stream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		k.Look() // deleted, and nobody has missed it yet
+	}
+	if info != nil {
+		k.compare(logState{info.Created, info.State.LastSeq})
 		k.o.Metrics.bytes.Set(float64(info.State.Bytes))
 		k.o.Metrics.messages.Set(float64(info.State.Msgs))
 		k.o.Metrics.limit.Set(float64(max(info.Config.MaxBytes, 0)))
@@ -214,17 +236,26 @@ func (k *Keeper) measure(ctx context.Context) {
 			k.full = float64(info.State.Bytes) / float64(info.Config.MaxBytes)
 		}
 	}
-	if info := state(ctx, js, k.o.Names.DeadStream()); info != nil {
+	if info, _ := state(ctx, js, k.o.Names.DeadStream()); info != nil {
 		k.o.Metrics.letters.Set(float64(info.State.Msgs))
 	}
 }
 
-func state(ctx context.Context, js jetstream.JetStream, name string) *jetstream.StreamInfo {
+// compare doubts what is remembered of the log where it is another now, or was
+// restored from a shorter copy.
+func (k *Keeper) compare(now logState) {
+	if was := k.log; !was.epoch.IsZero() && (!now.epoch.Equal(was.epoch) || now.last < was.last) {
+		k.o.Broker.Doubt()
+	}
+	k.log = now
+}
+
+func state(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
 	s, err := js.Stream(ctx, name)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return s.CachedInfo()
+	return s.CachedInfo(), nil
 }
 
 // Metrics of the log.
