@@ -326,7 +326,7 @@ select 'orgmem_' || i, 'org_' || i, 'user_' || i, '', now(), 1, i, '', '' from g
 }
 
 // maxRowsOfABatch is consume's bound of a transaction.
-const maxRowsOfABatch = 512
+const maxRowsOfABatch = 1024
 
 func (f *fixture) wantNoScan(t *testing.T, statement string, w tableWork) {
 	t.Helper()
