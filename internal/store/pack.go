@@ -96,6 +96,7 @@ type array struct {
 	element uint32
 	array   uint32
 	n       uint32
+	valued  bool // not all are null
 }
 
 func newArray(t projection.Type, rows int) *array {
@@ -165,10 +166,16 @@ func (a *array) text(s string) {
 
 func (a *array) size(n int) {
 	a.n++
+	a.valued = true
 	a.b = binary.BigEndian.AppendUint32(a.b, uint32(n))
 }
 
 func (a *array) param() param {
+	if !a.valued { // unnest fills up what is shorter with nulls
+		b := make([]byte, 12) // no dimensions
+		binary.BigEndian.PutUint32(b[8:], a.element)
+		return param{a.array, b}
+	}
 	binary.BigEndian.PutUint32(a.b[12:], a.n)
 	return param{a.array, a.b}
 }
