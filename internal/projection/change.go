@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/rollcall-dev/rollcall/internal/rawjson"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -31,11 +32,13 @@ func (c *Change) Deletion() bool { return c.Values == nil }
 type Decoder struct {
 	names    streams.Names
 	byObject map[string]*Resource
+	fields   sync.Pool // of *Fields: for most events they'd be most of what is allocated
 }
 
 // NewDecoder makes a decoder.
 func NewDecoder(names streams.Names, resources []*Resource) *Decoder {
-	d := &Decoder{names, map[string]*Resource{}}
+	d := &Decoder{names: names, byObject: map[string]*Resource{}}
+	d.fields.New = func() any { return &Fields{members: make([]member, 0, 64)} }
 	for _, r := range resources {
 		d.byObject[r.Object] = r
 	}
@@ -46,7 +49,9 @@ func NewDecoder(names streams.Names, resources []*Resource) *Decoder {
 // without an error; an error says why the event can never be applied, and
 // names no personal data.
 func (d *Decoder) Decode(m streams.Message) (*Change, error) {
-	var envelope Fields
+	envelope, data := d.get(), d.get()
+	defer d.put(envelope)
+	defer d.put(data)
 	envelope.read(m.Data)
 	eventType, _ := rawjson.Text(envelope.Get("type"))
 	object, action, ok := streams.SplitType(eventType)
@@ -54,7 +59,6 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 	if !ok || r == nil {
 		return nil, nil
 	}
-	var data Fields
 	data.read(envelope.Get("data"))
 	id, _ := rawjson.Text(data.Get("id"))
 	if id == "" {
@@ -75,11 +79,21 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 	if action == "deleted" {
 		return c, c.delete(timestamp, m)
 	}
-	return c, c.fill(action, timestamp, m, &data)
+	return c, c.fill(action, timestamp, m, data)
+}
+
+func (d *Decoder) get() *Fields { return d.fields.Get().(*Fields) } //nolint:forcetypeassert // see NewDecoder
+
+// put takes fields back, without the event that they point into.
+func (d *Decoder) put(f *Fields) {
+	clear(f.members)
+	f.members = f.members[:0]
+	if cap(f.members) <= 1024 {
+		d.fields.Put(f)
+	}
 }
 
 func (f *Fields) read(object []byte) {
-	f.members = make([]member, 0, 48)
 	rawjson.Members(object, func(key, value []byte) {
 		f.members = append(f.members, member{key, value})
 	})
