@@ -94,7 +94,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		if kept {
 			k.measure(ctx)
-			if err := k.healthy(ctx); err != nil {
+			err := k.durability(ctx)
+			if err == nil {
+				err = k.healthy(ctx)
+			}
+			if err != nil {
 				k.o.Status.Degraded(err.Error())
 			} else {
 				k.o.Status.OK()
@@ -119,8 +123,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) apply(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := k.durability(ctx); err != nil {
-		return err
+	if nc, err := k.o.Broker.NATS(); err != nil || !nc.IsConnected() {
+		return reason("no connection to NATS", err)
 	}
 	js, err := k.o.Broker.JetStream()
 	if err != nil {
@@ -175,18 +179,17 @@ func (k *Keeper) limited(ctx context.Context, js jetstream.JetStream) streams.Op
 // durability declares what an acknowledgement means, and checks it where it can.
 func (k *Keeper) durability(ctx context.Context) error {
 	checked := k.o.Embedded != nil
+	defer func() { k.o.Metrics.declare(k.o.Durability, checked) }()
 	if k.o.MonitorURL != "" && k.o.Durability == "fsync" {
 		always, err := SyncsAlways(ctx, k.o.MonitorURL)
 		if err != nil {
 			return err
 		}
 		if !always {
-			k.o.Metrics.declare(k.o.Durability, false)
 			return fmt.Errorf("nats.durability is fsync, but the server acknowledges before it syncs: set sync_interval: always in its jetstream section, or declare majority or unknown")
 		}
 		checked = true
 	}
-	k.o.Metrics.declare(k.o.Durability, checked)
 	return nil
 }
 
@@ -285,6 +288,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 }
 
 func (m *Metrics) declare(declared string, checked bool) {
-	m.durability.Reset()
 	m.durability.WithLabelValues(declared, strconv.FormatBool(checked)).Set(1)
+	m.durability.DeleteLabelValues(declared, strconv.FormatBool(!checked))
 }
