@@ -1,17 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 )
@@ -56,7 +59,7 @@ func TestSoakKilledInTurn(t *testing.T) {
 	p.appliedOnce()
 }
 
-// workers are two processes on one store.
+// replicas are two processes on one store.
 type replicas struct {
 	*pipeline
 	procs [2]*proc
@@ -117,7 +120,7 @@ func TestSoakWorkerKilledOrFrozen(t *testing.T) {
 			return nil
 		})
 		t.Logf("frozen %t: the standby took over within %s", frozen, took)
-		if limit := takeover + sized(0, 0)*time.Second; took > limit {
+		if took > takeover {
 			t.Errorf("the standby took over after %s", took)
 		}
 		if frozen {
@@ -157,7 +160,6 @@ create trigger slow before update on clerk.sync_status for each row execute func
 		time.Sleep(500 * time.Millisecond) // what Postgres is at ends, and the client is to speak
 		return r.holding(`state = 'idle in transaction'`)
 	})
-	r.exec(`drop trigger slow on clerk.sync_status`)
 	r.takesOver(t, s, worker, 30*time.Second)
 }
 
@@ -200,7 +202,7 @@ func (r *replicas) takesOver(t *testing.T, s *sender, worker *proc, limit time.D
 func TestFrozenInStatement(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t)
-	line := newLine(t, p.db.OwnerURL)
+	line := newLine(t, p.db.URL)
 	r := &replicas{pipeline: p}
 	direct := p.db.URL
 	p.db.URL = line.url
@@ -226,6 +228,92 @@ func TestFrozenInStatement(t *testing.T) {
 	if err := r.holding(`state = 'active' and wait_event = 'ClientRead'`); err != nil {
 		t.Fatal(err)
 	}
-	close(line.released) // what it sent before is for nobody: the worker sleeps
 	r.takesOver(t, s, worker, 45*time.Second)
+}
+
+// line leads to Postgres, and can go dead in the middle of a transaction.
+type line struct {
+	url  string
+	cut  atomic.Bool   // the next row's statement is the last thing that gets through
+	held chan struct{} // closed when it has
+}
+
+func newLine(t testing.TB, databaseURL string) *line {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, server := &line{held: make(chan struct{})}, u.Host
+	u.Host = ln.Addr().String()
+	l.url = u.String()
+	var open sync.WaitGroup
+	t.Cleanup(func() {
+		ln.Close()
+		open.Wait()
+	})
+	open.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() { l.connect(t.Context(), client, server) })
+		}
+	})
+	return l
+}
+
+func (l *line) connect(ctx context.Context, client net.Conn, address string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	defer context.AfterFunc(ctx, func() { client.Close(); server.Close() })()
+	var back sync.WaitGroup
+	back.Go(func() {
+		_, _ = io.Copy(client, server) // either side may end it
+		client.Close()
+	})
+	if !l.forward(client, server) {
+		server.Close()
+	}
+	back.Wait()
+}
+
+// forward passes on what the client says, message by message. It is true where
+// the line went dead: the server then hears nothing more, not even an end.
+func (l *line) forward(client io.Reader, server io.Writer) (dead bool) {
+	started := false // the messages before have no type
+	for {
+		head := make([]byte, 5)
+		if !started {
+			head = head[1:]
+		}
+		if _, err := io.ReadFull(client, head); err != nil {
+			return false
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[len(head)-4:])-4)
+		if _, err := io.ReadFull(client, body); err != nil {
+			return false
+		}
+		if _, err := server.Write(append(head, body...)); err != nil {
+			return false
+		}
+		if !started {
+			const protocol3 = 3 << 16
+			started = binary.BigEndian.Uint32(body) == protocol3
+			continue
+		}
+		if head[0] == 'P' && bytes.Contains(body, []byte("insert into")) && l.cut.CompareAndSwap(true, false) {
+			close(l.held)
+			return true
+		}
+	}
 }

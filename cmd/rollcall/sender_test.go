@@ -222,6 +222,7 @@ type sender struct {
 	mu       sync.Mutex
 	accepted []*event // each once
 	seen     map[string]bool
+	tried    map[string]*event // by svix-id
 	answers  map[int]int
 	slowest  []time.Duration // of each answer, since the last look
 	bad      string
@@ -237,10 +238,10 @@ func newSender(t testing.TB, addr, secret string) *sender {
 		t.Fatal(err)
 	}
 	return &sender{
-		t: t, url: "http://" + addr + ingest.Path, webhook: w, pause: 20 * time.Millisecond,
+		t: t, url: "http://" + addr + ingest.Path, webhook: w, pause: 50 * time.Millisecond,
 		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: workers}},
 		events: make(chan *event), quit: make(chan struct{}), abandon: make(chan struct{}),
-		seen: map[string]bool{}, answers: map[int]int{},
+		seen: map[string]bool{}, tried: map[string]*event{}, answers: map[int]int{},
 	}
 }
 
@@ -302,6 +303,9 @@ func (s *sender) work() {
 
 // attempt signs and posts; nil is a 2xx.
 func (s *sender) attempt(e *event) error {
+	s.mu.Lock()
+	s.tried[e.id] = e
+	s.mu.Unlock()
 	start := time.Now()
 	a := s.post(e)
 	s.mu.Lock()
@@ -444,4 +448,32 @@ func fresh(seed uint64, n int) []*event {
 		events[i] = w.draw()
 	}
 	return events
+}
+
+// sendAtOnce is sendAll over all connections.
+func (s *sender) sendAtOnce(events []*event) {
+	s.t.Helper()
+	next := make(chan *event)
+	var done sync.WaitGroup
+	for range workers {
+		done.Go(func() {
+			for e := range next {
+				for s.attempt(e) != nil {
+					select {
+					case <-s.t.Context().Done():
+						return
+					case <-time.After(5 * time.Millisecond):
+					}
+				}
+			}
+		})
+	}
+	for _, e := range events {
+		select {
+		case next <- e:
+		case <-s.t.Context().Done():
+		}
+	}
+	close(next)
+	done.Wait()
 }
