@@ -80,10 +80,9 @@ func (b *budget) recoverLater(in time.Duration) {
 // read takes the body. Memory is reserved as bytes arrive, not as the sender
 // announces them: an announcement costs a sender nothing.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, held *held) ([]byte, *answer) {
-	tooLarge := refuse(http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("the body is longer than %d bytes (ingest.max_body)", h.o.MaxBody))
 	if r.ContentLength > h.o.MaxBody {
 		w.Header().Set("Connection", "close") // rather than read what won't be used
-		return nil, tooLarge
+		return nil, h.tooLarge()
 	}
 	size := min(max(r.ContentLength, 0)+1, firstRead) // one more: the read that finds the end
 	if r.ContentLength < 0 {
@@ -98,7 +97,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, held *held) ([]by
 		body = body[:len(body)+n]
 		if int64(len(body)) > h.o.MaxBody {
 			w.Header().Set("Connection", "close")
-			return nil, tooLarge
+			return nil, h.tooLarge()
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -116,4 +115,8 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, held *held) ([]by
 			body = append(make([]byte, 0, grown), body...)
 		}
 	}
+}
+
+func (h *Handler) tooLarge() *answer {
+	return refuse(http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("the body is longer than %d bytes (ingest.max_body)", h.o.MaxBody))
 }
