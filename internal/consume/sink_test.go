@@ -2,7 +2,6 @@ package consume
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -284,7 +283,7 @@ func (l *log) awaitHint(s *memory) {
 		hint, err := l.hint()
 		at, _ := s.Position(l.t.Context())
 		if want := fmt.Sprintf(`{"epoch":%d,"sequence":%d}`, at.Epoch, at.Sequence); err != nil || hint != want {
-			return fmt.Errorf("hint %s, %w, want %s", hint, errors.Join(err), want)
+			return fmt.Errorf("hint %s, %v, want %s", hint, err, want)
 		}
 		return nil
 	})
