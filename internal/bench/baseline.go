@@ -93,13 +93,13 @@ func (d *direct) upsert(ctx context.Context, body []byte) error {
 	return err
 }
 
-// The columns that the event fills, and those of the version guard and the
-// bookkeeping, in the store's own table.
+// The columns of the store's own table.
 var upsertColumns = []struct{ name, array string }{
-	{"id", "text"}, {"first_name", "text"}, {"last_name", "text"}, {"name", "text"}, {"email", "text"}, {"email_verified", "bool"},
-	{"image_url", "text"}, {"two_factor_enabled", "bool"}, {"password_enabled", "bool"},
-	{"email_addresses", "jsonb"}, {"phone_numbers", "jsonb"}, {"external_accounts", "jsonb"}, {"public_metadata", "jsonb"}, {"unsafe_metadata", "jsonb"},
-	{"created_at", "timestamptz"}, {"updated_at", "timestamptz"},
+	{"id", "text"}, {"external_id", "text"}, {"username", "text"}, {"first_name", "text"}, {"last_name", "text"}, {"name", "text"},
+	{"email", "text"}, {"email_verified", "bool"}, {"phone", "text"}, {"image_url", "text"}, {"banned", "bool"}, {"locked", "bool"},
+	{"two_factor_enabled", "bool"}, {"password_enabled", "bool"}, {"last_sign_in_at", "timestamptz"}, {"last_active_at", "timestamptz"},
+	{"email_addresses", "jsonb"}, {"phone_numbers", "jsonb"}, {"external_accounts", "jsonb"}, {"enterprise_accounts", "jsonb"},
+	{"public_metadata", "jsonb"}, {"unsafe_metadata", "jsonb"}, {"created_at", "timestamptz"}, {"updated_at", "timestamptz"},
 	{"version", "bytea"}, {"instance_id", "text"}, {"source", "text"}, {"stream_seq", "bigint"},
 }
 
@@ -114,9 +114,10 @@ func upsertSQL() string {
 			sets = append(sets, fmt.Sprintf("%s = excluded.%[1]s", c.name))
 		}
 	}
+	sets = append(sets, "deleted_at = null, synced_at = excluded.synced_at, stream_epoch = excluded.stream_epoch")
 	list := strings.Join(names, ", ")
 	return fmt.Sprintf(`insert into %[1]s.users as t (%[2]s, synced_at, stream_epoch) select %[2]s, now(), 1 from unnest(%[3]s) as r(%[2]s)
-on conflict (id) do update set %[4]s, synced_at = excluded.synced_at, stream_epoch = excluded.stream_epoch where excluded.version > t.version`,
+on conflict (id) do update set %[4]s where excluded.version > t.version`,
 		schema, list, strings.Join(params, ", "), strings.Join(sets, ", "))
 }
 
@@ -133,21 +134,23 @@ func newUserRows(from, to int, generation byte) userRows {
 		return column
 	}
 	same := func(s string) []string { return text(func(int) string { return s }) }
-	flags := make([]bool, n)
+	yes, no := make([]bool, n), make([]bool, n)
 	at, seq, version := make([]time.Time, n), make([]int64, n), make([][]byte, n)
 	for i := range n {
-		at[i], seq[i] = time.Unix(1654012591, 0), int64(from+i)
+		yes[i], at[i], seq[i] = true, time.Unix(1654012591, 0), int64(from+i)
 		version[i] = fmt.Appendf(nil, "%c%018dmsg_bench_%d", generation, 0, from+i)
 	}
+	noText, noFlag, noTime := make([]*string, n), make([]*bool, n), make([]*time.Time, n)
 	emails := text(func(i int) string {
 		return fmt.Sprintf(`[{"email_address":"user%d@example.org","id":"idn_29w83yL7CwVlJXylYLxcslromF1","linked_to":[],"object":"email_address","reserved":true,"verification":{"attempts":null,"expire_at":null,"status":"verified","strategy":"admin"}}]`, i)
 	})
 	return userRows{
-		text(userID), text(func(i int) string { return fmt.Sprintf("First%d", i) }), same("Last"),
-		text(func(i int) string { return fmt.Sprintf("First%d Last", i) }), text(func(i int) string { return fmt.Sprintf("user%d@example.org", i) }), flags,
-		same("https://img.clerk.com/xxxxxx"), flags, flags,
-		emails, same("[]"), same("[]"), text(func(i int) string { return fmt.Sprintf(`{"plan":"pro","n":%d}`, i) }), same("{}"),
-		at, at, version, same("ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"), same("webhook"), seq,
+		text(userID), noText, noText, text(func(i int) string { return fmt.Sprintf("First%d", i) }), same("Last"), text(func(i int) string { return fmt.Sprintf("First%d Last", i) }),
+		text(func(i int) string { return fmt.Sprintf("user%d@example.org", i) }), yes, noText, same("https://img.clerk.com/xxxxxx"), noFlag, noFlag,
+		no, yes, noTime, noTime,
+		emails, same("[]"), same("[]"), noText,
+		text(func(i int) string { return fmt.Sprintf(`{"plan":"pro","n":%d}`, i) }), same("{}"), at, at,
+		version, same("ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"), same("webhook"), seq,
 	}
 }
 
