@@ -329,3 +329,24 @@ func TestBrokerTakesLess(t *testing.T) {
 		t.Errorf("the next: %d %s", got.status, got.message)
 	}
 }
+
+// The value that the error names fits, to the byte.
+func TestCheckPayload(t *testing.T) {
+	t.Parallel()
+	const payload = mebi
+	err := ingest.CheckPayload(payload, mebi)
+	if err == nil || !strings.Contains(err.Error(), "ingest.max_body to 983040") || !strings.Contains(err.Error(), "max_payload to 1114112") {
+		t.Fatalf("1 MiB into 1 MiB: %v", err)
+	}
+	const fits = 983040
+	if err := ingest.CheckPayload(payload, fits); err != nil {
+		t.Error(err)
+	}
+	r := newRig(t, stacktest.NATS(t, stacktest.Configure(func(o *server.Options) { o.MaxPayload = payload })), func(s *settings) { s.MaxBody = fits })
+	body := event("user_1", `,"x":"`)
+	body = strings.Replace(body, `"x":"`, `"x":"`+strings.Repeat("x", fits-len(body)-1)+`"`, 1)
+	long := "msg_" + strings.Repeat("m", 14<<10) // as long as headers may be
+	if got := r.send(long, body); len(body) != fits || got.status != 204 {
+		t.Errorf("a body of %d: %d %s", len(body), got.status, got.message)
+	}
+}
