@@ -85,6 +85,9 @@ func (r *Runner) otherMessage(ctx context.Context, js jetstream.JetStream, at st
 	if err != nil {
 		return "", fmt.Errorf("read the position's message: %w", err)
 	}
+	defer func() {
+		_ = js.DeleteConsumer(context.WithoutCancel(ctx), r.Names.Stream(), consumer.CachedInfo().Name)
+	}() // else it ends by itself
 	if consumer.CachedInfo().NumPending == 0 {
 		return "", nil // that message and all behind it are gone: expired, or erased
 	}

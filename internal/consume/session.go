@@ -268,7 +268,7 @@ func (s *session) move(ctx context.Context, work any, to streams.Position, pendi
 			return nil
 		}
 		if isMoved(err) {
-			s.Log.Info("another replica works on this sink")
+			s.Log.Info("reading again", zap.Error(err))
 			return errReadAgain
 		}
 		if isPoison(err) || ctx.Err() != nil {
@@ -394,6 +394,6 @@ func (s *session) bury(ctx context.Context, m streams.Message, reason error) err
 	}
 	s.committed.Add(1)
 	s.metrics.buried()
-	s.Log.Warn("event went to the dead letters", zap.String("subject_type", typeOf(s.Names, m)), zap.Uint64("sequence", m.Sequence), zap.Error(reason))
+	s.Log.Warn("event went to the dead letters", zap.String("type", typeOf(s.Names, m)), zap.Uint64("sequence", m.Sequence)) // the reason may quote a value: rollcall dlq show has it
 	return nil
 }

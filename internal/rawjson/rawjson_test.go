@@ -56,6 +56,20 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+func TestInt(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{"0": 0, "-7": -7, "1e3": 1000, "9223372036854775807": 1<<63 - 1, "-9223372036854775808": -1 << 63, "2.0": 2} {
+		if n, ok := Int([]byte(text)); !ok || n != want {
+			t.Errorf("Int(%s) = %d, %v", text, n, ok)
+		}
+	}
+	for _, text := range []string{"9223372036854775808", "-9223372036854775809", "1.5", "1e19", `"1"`, "null", ""} {
+		if n, ok := Int([]byte(text)); ok {
+			t.Errorf("Int(%s) = %d, want none", text, n)
+		}
+	}
+}
+
 func TestStorable(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -3,6 +3,7 @@ package rawjson
 import (
 	"bytes"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -120,6 +121,9 @@ func Int(value []byte) (n int64, ok bool) {
 	text := string(trim(value))
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return n, true
+	}
+	if !strings.ContainsAny(text, ".eE") {
+		return 0, false // beyond 64 bits
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil || f != float64(int64(f)) || f >= 1<<63 || f < -1<<63 {

@@ -60,11 +60,15 @@ update %s.sync_status set epoch = %d, position = %d, position_time = %s, lag = %
 where store = %s and epoch = %d and position = %d`,
 		s.lockSQL(), s.schema, to.Epoch, to.Sequence, at, pending, deadLetters, complete,
 		literal(s.o.Name), from.Epoch, from.Sequence)).ReadAll()
+	if missing(err) {
+		s.prepared = false
+		return errMoved{"the store's tables are gone"}
+	}
 	if err != nil {
 		return s.explain(ctx, err)
 	}
 	if results[len(results)-1].CommandTag.RowsAffected() != 1 {
-		return errMoved{}
+		return errMoved{"the position is another replica's by now"}
 	}
 	return nil
 }
@@ -180,9 +184,10 @@ func (e *Error) Poison() bool {
 	return class == "22" || class == "23" || class == "54"
 }
 
-type errMoved struct{}
+// errMoved says that the position has to be read again, and why.
+type errMoved struct{ why string }
 
-func (errMoved) Error() string { return "the position is not where it was read" }
-func (errMoved) Moved() bool   { return true }
+func (e errMoved) Error() string { return e.why }
+func (errMoved) Moved() bool     { return true }
 
 func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -126,7 +126,7 @@ func TestDeleteMeetsInsert(t *testing.T) {
 						return err
 					}
 					err = s.Commit(t.Context(), work, from, streams.Position{Epoch: 1, Sequence: from.Sequence + 1}, 0, 0)
-					if !errors.Is(err, errMoved{}) {
+					if !isMoved(err) {
 						return err
 					}
 				}

@@ -97,8 +97,8 @@ func (f *fact) deletedAt() int64 {
 
 // columns that a deleted row keeps.
 var kept = map[string][]string{
-	"users": {"id", "external_id", "banned", "locked", "two_factor_enabled", "password_enabled",
-		"last_sign_in_at", "last_active_at", "created_at", "updated_at"},
+	"users": {"id", "banned", "locked", "two_factor_enabled", "password_enabled",
+		"created_at", "updated_at"},
 	"organizations": {"id", "created_by", "members_count", "pending_invitations_count", "max_allowed_memberships",
 		"admin_delete_enabled", "created_at", "updated_at"},
 	"organization_memberships": {"id", "organization_id", "user_id", "role", "role_name", "permissions", "created_at", "updated_at"},

@@ -178,7 +178,7 @@ func TestCommitMovesThePositionOnce(t *testing.T) {
 	from, to := f.at, streams.Position{Epoch: 1, Sequence: 1, Time: m.Time}
 	f.commit(work, to)
 	err := f.Commit(t.Context(), work, from, to, 0, 0)
-	if !errors.Is(err, errMoved{}) {
+	if !isMoved(err) {
 		t.Fatalf("a second commit from the same position: %v, want Moved", err)
 	}
 	if at, err := f.Position(t.Context()); err != nil || at.Sequence != 1 || !at.Time.Equal(m.Time) {
@@ -219,4 +219,23 @@ func TestUnstorableCharacters(t *testing.T) {
 	m.Data = []byte(`{"type":"user.created","timestamp":1,"data":{"id":"user_1","first_name":"a\u0000b\ud800c","public_metadata":{"x\udead":"\u0000","n":9007199254740993}}}`)
 	f.apply(m)
 	f.want("a\uFFFDb\uFFFDc|{\"n\": 9007199254740993, \"x\uFFFD\": \"\uFFFD\"}", `select first_name, public_metadata::text from clerk.users`)
+}
+
+func isMoved(err error) bool {
+	var moved errMoved
+	return errors.As(err, &moved)
+}
+
+func TestDroppedSchemaIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if _, err := f.db.Exec(t.Context(), `drop schema clerk cascade`); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(t.Context(), nil, f.at, streams.Position{Epoch: 1, Sequence: 1}, 0, 0); !isMoved(err) {
+		t.Fatalf("commit: %v, want Moved", err)
+	}
+	if at, err := f.Position(t.Context()); err != nil || at.Sequence != 0 || at.Epoch != 0 {
+		t.Errorf("position %+v, %v; want the beginning", at, err)
+	}
 }
