@@ -223,16 +223,14 @@ func (d *devStack) waitReady(ctx context.Context, base string) error {
 
 // announce writes dev.env, and prints what listens where and what to try.
 func (d *devStack) announce(base, databaseURL, natsURL string) error {
+	first := d.config.Instances[0] // there is always one
 	webhook := base + ingest.Path
+	if len(d.config.Instances) > 1 {
+		webhook += "/" + first.Name
+	}
 	secret := ""
-	for _, i := range d.config.Instances {
-		if len(i.WebhookSecrets) > 0 {
-			secret = i.WebhookSecrets[0]
-		}
-		if i.Name != "" && len(d.config.Instances) > 1 {
-			webhook = base + ingest.Path + "/" + i.Name
-		}
-		break
+	if len(first.WebhookSecrets) > 0 {
+		secret = first.WebhookSecrets[0]
 	}
 	file := filepath.Join(d.dir, devEnvFile)
 	err := writeDevEnv(file, []setting{
