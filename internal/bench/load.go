@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,6 +51,20 @@ func newSenders(kind, addr string, n int) ([]sender, error) {
 	return senders, nil
 }
 
+// errBusy: answered with 503.
+var errBusy = errors.New("load: answered 503 Service Unavailable")
+
+// sendUntilTaken sends again after a 503, as Svix would: a disk that others use
+// may stall for seconds. The time that takes counts.
+func sendUntilTaken(c sender, p post) error {
+	for deadline := time.Now().Add(readyWait); ; time.Sleep(100 * time.Millisecond) {
+		err := c.send(p)
+		if !errors.Is(err, errBusy) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
 // load sends posts over persistent connections, each waiting for its answer.
 func load(kind, addr string, posts []post, connections int) (result, error) {
 	conns, err := newSenders(kind, addr, connections)
@@ -72,7 +87,7 @@ func load(kind, addr string, posts []post, connections int) (result, error) {
 					return
 				}
 				sent := time.Now()
-				if err := c.send(posts[i]); err != nil {
+				if err := sendUntilTaken(c, posts[i]); err != nil {
 					failed <- err
 					return
 				}
@@ -124,7 +139,11 @@ func (c *client) send(p post) error {
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusNoContent {
+	switch {
+	case err != nil:
+	case res.StatusCode == http.StatusServiceUnavailable:
+		err = errBusy
+	case res.StatusCode != http.StatusNoContent:
 		err = fmt.Errorf("load: answered %q: %s", res.Status, body)
 	}
 	return err
@@ -162,7 +181,11 @@ func (c *connection) send(p post) error {
 	if bytes.HasPrefix(status, []byte("HTTP/1.1 204 ")) {
 		return c.skipHead()
 	}
-	return c.refused(string(bytes.TrimSpace(status)))
+	refused := c.refused(string(bytes.TrimSpace(status)))
+	if bytes.HasPrefix(status, []byte("HTTP/1.1 503 ")) {
+		return errBusy
+	}
+	return refused
 }
 
 func (c *connection) skipHead() error {
