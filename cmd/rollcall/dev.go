@@ -263,12 +263,12 @@ rollcall dev is ready; everything is in %s
 
 Try, in a second terminal:
 
-  rollcall send user.created%[6]s
+  %[9]s send user.created%[6]s
   psql "$(grep ^DATABASE_URL= %[7]s | cut -d= -f2-)" -c 'select id, name, email from %[8]s.users'
   curl -s %[3]s/readyz
 
 Ctrl-C stops it.
-`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, schema)
+`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, schema, os.Args[0])
 	return err
 }
 
