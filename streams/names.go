@@ -16,7 +16,7 @@ const (
 	HeaderSvixSignature = "Svix-Signature"       // as received; holds over the body as long as Rollcall-Redacted is absent
 	HeaderSource        = "Rollcall-Source"      // where the event came from
 	HeaderReceivedAt    = "Rollcall-Received-At" // milliseconds since 1970, ingest's clock
-	HeaderRedacted      = "Rollcall-Redacted"    // JSON paths nulled before publishing, comma-separated; absent: none
+	HeaderRedacted      = "Rollcall-Redacted"    // JSON paths nulled before publishing, comma-separated, "..." for the rest of a long list; absent: none
 	HeaderTraceparent   = "traceparent"          // W3C trace context, as received
 )
 

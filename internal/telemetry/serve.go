@@ -27,13 +27,27 @@ func NewRegistry(version string) *prometheus.Registry {
 	return reg
 }
 
-// Handler serves GET /healthz, /readyz and /metrics; other methods get 405.
+// Handler serves GET /healthz, /readyz and /metrics; other methods get 405,
+// other paths 404 in the form of all of Rollcall's errors.
 func Handler(reg *prometheus.Registry, health *Health) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", serveAlive)
 	mux.HandleFunc("GET /readyz", health.serveReady)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusNotFound, "not_found", "there is nothing at this path")
+	})
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", "GET, HEAD")
+			writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "read this with GET")
+		})
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	return mux
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	writeJSON(w, status, map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
 }
 
 // drain is how long requests in flight have when the listener stops.
