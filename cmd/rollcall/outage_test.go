@@ -151,8 +151,9 @@ func TestStreamRestored(t *testing.T) {
 			s.sendAll(lost)
 			p.caughtUp()
 
-			if c.asleep {
-				store.stops()
+			store.stops()
+			if !c.asleep {
+				store.start().is("ok") // so that its next look is a second away
 			}
 			p.nats.Stop()
 			// By renaming: the shorter the broker is away, the less the store notices.
