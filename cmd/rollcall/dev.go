@@ -77,6 +77,10 @@ func (d *devStack) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	d.dir = lock.Dir()
+	// One that a killed stack left speaks of ports that may be anybody's now.
+	if err := removeIfThere(filepath.Join(d.dir, devEnvFile)); err != nil {
+		return err
+	}
 	if d.secret, err = keptSecret(filepath.Join(d.dir, "webhook.secret")); err != nil {
 		return err
 	}

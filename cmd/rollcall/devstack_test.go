@@ -129,8 +129,15 @@ func TestDevHeld(t *testing.T) {
 		t.Errorf("a second stack says %q, want %q", second.said(), want)
 	}
 
-	// A port that was asked for doesn't give way.
-	other, _ := devProc(t, "ROLLCALL_INGEST_ADDR="+dev.addr)
+	// A port that was asked for doesn't give way. What a killed stack said is
+	// gone even where the next start fails.
+	dev.kill()
+	ln, err := net.Listen("tcp", dev.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	other := newProc(t, "", dev.args, "ROLLCALL_INGEST_ADDR="+dev.addr)
 	if code := other.start().exits(patience); code != exitUsage {
 		t.Errorf("with a taken port asked for it exits %d", code)
 	}
@@ -138,6 +145,11 @@ func TestDevHeld(t *testing.T) {
 		t.Errorf("with a taken port asked for it says %q", said)
 	}
 
+	if _, err := os.Stat(filepath.Join(dir, devEnvFile)); err == nil {
+		t.Error("dev.env of a killed stack is still there")
+	}
+
+	dev.start().ready(dir)
 	dev.signal(syscall.SIGINT)
 	if code := dev.exits(stopTime); code != 0 {
 		t.Errorf("exit code %d after SIGINT", code)
