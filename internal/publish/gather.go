@@ -4,8 +4,8 @@ import "time"
 
 // gather is for senders that wait for an answer before they send again, as
 // Svix's workers do. Without it they part into two halves that take turns, and
-// each pays the whole price of a batch. So after a batch the next round is held
-// back for a moment, until most of those just answered are back; where they
+// each pays the whole price of a batch. So after a batch the next one is held
+// open for a moment, until most of those just answered are back; where they
 // don't come, that is tried ever more seldom.
 type gather struct {
 	skip, misses int // rounds to go without; tries in a row that were in vain
@@ -37,34 +37,34 @@ func (l *line) patience() time.Duration {
 	return time.Duration(l.batch * float64(time.Second))
 }
 
-// gatherAfter waits, after a round of that many, for the senders to come back.
-func (p *Publisher) gatherAfter(round int) {
-	if round < p.line.at() || !p.gather.worthwhile() {
+// gatherAfter waits, after a batch of that many, for the senders to come back,
+// and hands on who has come, as they come.
+func (p *Publisher) gatherAfter(batch int, comes func([]*entry)) {
+	if batch < p.line.at() || !p.gather.worthwhile() {
 		return
 	}
-	p.mu.Lock()
-	senders := min(round+len(p.waiting), maxBatch)
-	wanted := senders - senders/8 // some take their time
-	if len(p.waiting) >= wanted {
-		p.mu.Unlock()
-		return
-	}
-	p.wanted = wanted
-	p.mu.Unlock()
-
 	timer := time.NewTimer(p.line.patience())
 	defer timer.Stop()
-	select {
-	case <-p.gathered:
-		p.gather.learn(true)
-	case <-timer.C:
-		p.mu.Lock()
-		came := p.wanted == 0 // just now; the signal is not for the next time
-		p.wanted = 0
-		p.mu.Unlock()
-		if came {
-			<-p.gathered
+	wanted, came := 0, 0
+	for {
+		arrived := p.take(maxBatch - came)
+		if wanted == 0 {
+			senders := min(batch+len(arrived), maxBatch)
+			wanted = senders - senders/8 // some take their time
 		}
-		p.gather.learn(came)
+		if len(arrived) > 0 {
+			came += len(arrived)
+			comes(arrived)
+		}
+		if came >= wanted {
+			p.gather.learn(true)
+			return
+		}
+		select {
+		case <-p.wake:
+		case <-timer.C:
+			p.gather.learn(false)
+			return
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,12 +37,13 @@ func TestGatherWaitsForThoseWhoComeBack(t *testing.T) {
 		p, began := gathering(), time.Now()
 		time.AfterFunc(time.Millisecond, func() { p.arrive(20, "x") })
 		time.AfterFunc(2*time.Millisecond, func() { p.arrive(15, "y") })
-		p.gatherAfter(40)
+		var lots []int
+		p.gatherAfter(40, func(arrived []*entry) { lots = append(lots, len(arrived)) })
 		if took := time.Since(began); took != 2*time.Millisecond {
 			t.Errorf("went on after %s, want 2ms: with the 35th of 40", took)
 		}
-		if n := len(p.take()); n != 35 {
-			t.Errorf("%d leave together", n)
+		if !slices.Equal(lots, []int{20, 15}) {
+			t.Errorf("handed on as %v", lots)
 		}
 	})
 }
@@ -52,7 +54,7 @@ func TestGatherLearnsThatNobodyComes(t *testing.T) {
 		p, began := gathering(), time.Now()
 		const rounds = 1000
 		for range rounds {
-			p.gatherAfter(40)
+			p.gatherAfter(40, func([]*entry) { t.Error("nobody came") })
 		}
 		if tries := time.Since(began) / p.line.patience(); tries < 2 || tries > rounds/maxSkip+10 {
 			t.Errorf("waited %d times in %d rounds", tries, rounds)
@@ -64,9 +66,10 @@ func TestGatherIsForBatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p, began := gathering(), time.Now()
-		p.gatherAfter(1)
+		none := func([]*entry) {}
+		p.gatherAfter(1, none)
 		p.arrive(maxBatch, "as many as fit")
-		p.gatherAfter(40)
+		p.gatherAfter(40, none)
 		if took := time.Since(began); took != 0 {
 			t.Errorf("a lone message's round, or a full batch's, waited %s", took)
 		}

@@ -24,7 +24,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"go.uber.org/zap"
 
 	"github.com/rollcall-dev/rollcall/streams"
@@ -79,8 +78,6 @@ type Publisher struct {
 	inflight map[string]*entry // waiting ones included, by message id
 	stopped  bool
 	wake     chan struct{}
-	wanted   int           // gather waits until so many wait; 0: it doesn't
-	gathered chan struct{} // they do
 	memory   memory
 
 	// Run's own:
@@ -106,7 +103,7 @@ type entry struct {
 func New(b Broker, log *zap.Logger, m *Metrics, noStream func()) *Publisher {
 	return &Publisher{
 		broker: b, log: log, metrics: m, noLog: noStream,
-		inflight: map[string]*entry{}, wake: make(chan struct{}, 1), gathered: make(chan struct{}, 1),
+		inflight: map[string]*entry{}, wake: make(chan struct{}, 1),
 		memory: newMemory(), line: newLine(), late: 0.5,
 	}
 }
@@ -150,19 +147,11 @@ func (p *Publisher) enqueue(id string, m Message) (e *entry, first, known bool) 
 		return e, true, false
 	}
 	p.waiting = append(p.waiting, e)
-	signal(p.wake)
-	if p.wanted > 0 && len(p.waiting) >= p.wanted {
-		p.wanted = 0
-		signal(p.gathered)
-	}
-	return e, true, false
-}
-
-func signal(c chan struct{}) {
 	select {
-	case c <- struct{}{}:
+	case p.wake <- struct{}{}:
 	default:
 	}
+	return e, true, false
 }
 
 // Run publishes until the context ends; then it fails what still waits.
@@ -175,12 +164,13 @@ func (p *Publisher) Run(ctx context.Context) error {
 		case <-p.wake:
 		}
 		for ctx.Err() == nil { // however many keep coming
-			round := p.take()
+			round := p.take(maxBatch)
 			if len(round) == 0 {
 				break
 			}
-			p.publish(round)
-			p.gatherAfter(len(round))
+			for n := p.publish(round); n > 0 && ctx.Err() == nil; {
+				n = p.publishNext(n)
+			}
 		}
 	}
 }
@@ -195,12 +185,12 @@ func (p *Publisher) stop() {
 	}
 }
 
-// take is the next round: what waits, within bounds. What has waited too long
-// is given up.
-func (p *Publisher) take() []*entry {
+// take is what waits, within bounds, at the most so many. What has waited too
+// long is given up.
+func (p *Publisher) take(most int) []*entry {
 	p.mu.Lock()
 	n, size := 0, 0
-	for n < len(p.waiting) && n < maxBatch && (n == 0 || size+len(p.waiting[n].Data) <= maxBatchBytes) {
+	for n < len(p.waiting) && n < most && (n == 0 || size+len(p.waiting[n].Data) <= maxBatchBytes) {
 		size += len(p.waiting[n].Data)
 		n++
 	}
@@ -220,7 +210,7 @@ func (p *Publisher) take() []*entry {
 		}
 	}
 	if n > 0 && len(round) == 0 {
-		return p.take()
+		return p.take(most)
 	}
 	return round
 }
@@ -250,47 +240,92 @@ func (p *Publisher) alone(e *entry) {
 	}
 }
 
-func (p *Publisher) publish(round []*entry) {
+// publish publishes a round, and returns how many left in a batch.
+func (p *Publisher) publish(round []*entry) int {
+	p.mark()
 	nc := p.connection(round...)
 	if nc == nil {
-		return
+		return 0
 	}
+	if len(round) < p.line.at() || !batches(nc) || time.Now().Before(p.noBatchTil) {
+		return p.complete(nc, nil, round)
+	}
+	b := newBatch(nc)
+	var apart []*entry
+	for _, e := range round {
+		if p.leavesApart(e) {
+			apart = append(apart, e)
+		} else {
+			b.add(e)
+		}
+	}
+	return p.complete(nc, b, apart)
+}
+
+// publishNext publishes the round after a batch of that many: its batch is
+// begun with the first sender that comes back, so that the server has it
+// staged when the last one does.
+func (p *Publisher) publishNext(after int) int {
+	p.mark()
+	var b *batch
+	var nc *nats.Conn
+	var apart []*entry
+	p.gatherAfter(after, func(arrived []*entry) {
+		if nc = p.connection(arrived...); nc == nil {
+			return
+		}
+		if b == nil {
+			b = newBatch(nc)
+		}
+		for _, e := range arrived {
+			if nc != b.nc || p.leavesApart(e) {
+				apart = append(apart, e)
+			} else {
+				b.add(e)
+			}
+		}
+	})
+	if b == nil {
+		return 0
+	}
+	return p.complete(b.nc, b, apart)
+}
+
+// leavesApart tells who would endanger a batch.
+func (p *Publisher) leavesApart(e *entry) bool { return e.Late && p.late > 0.01 }
+
+// mark begins a round.
+func (p *Publisher) mark() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.memory.mark()
-	p.mu.Unlock()
-	together, apart := p.split(nc, round)
-	p.metrics.BatchSize.Observe(float64(max(len(together), 1)))
+}
+
+// complete commits a batch, publishes who leaves apart beside it, and returns
+// how many the batch held.
+func (p *Publisher) complete(nc *nats.Conn, b *batch, apart []*entry) (together int) {
+	if b != nil && b.sent == 0 { // one alone is no batch
+		apart, b = append(apart, b.entries...), nil
+	}
 	var wg sync.WaitGroup
 	var took time.Duration
 	if len(apart) > 0 {
 		wg.Go(func() { took = p.singles(nc, apart) })
 	}
-	if len(together) > 0 {
-		p.batch(nc, together)
+	if b != nil {
+		together = len(b.entries)
+		p.batch(b)
 	}
 	wg.Wait()
+	p.metrics.BatchSize.Observe(float64(max(together, 1)))
 	if len(apart) > 0 {
 		p.line.published(len(apart), took)
+		p.learnLate(apart)
 	}
-	p.learnLate(round)
-}
-
-// split decides who leaves in a batch.
-func (p *Publisher) split(nc *nats.Conn, round []*entry) (together, apart []*entry) {
-	if len(round) < p.line.at() || !batches(nc) || time.Now().Before(p.noBatchTil) {
-		return nil, round
+	if b != nil {
+		p.learnLate(b.entries)
 	}
-	for _, e := range round {
-		if e.Late && p.late > 0.01 {
-			apart = append(apart, e)
-		} else {
-			together = append(together, e)
-		}
-	}
-	if len(together) < p.line.at() {
-		return nil, round
-	}
-	return together, apart
+	return together
 }
 
 // batches reports whether the server knows atomic batches (2.12 and newer).
@@ -304,13 +339,13 @@ func batches(nc *nats.Conn) bool {
 	return major > 2 || major == 2 && minor >= 12
 }
 
-// batch publishes all in one atomic batch, or singly where that fails.
-func (p *Publisher) batch(nc *nats.Conn, together []*entry) {
+// batch commits a batch; where that fails its messages go singly.
+func (p *Publisher) batch(b *batch) {
 	start := time.Now()
-	last, err := p.sendBatch(nc, together)
+	last, err := b.commit()
 	if err == nil {
-		for i, e := range together {
-			e.sequence = last - uint64(len(together)-1-i) //nolint:gosec // i < len
+		for i, e := range b.entries {
+			e.sequence = last - uint64(len(b.entries)-1-i) // i < len
 			p.finish(e, false, nil)
 		}
 		p.metrics.Seconds.WithLabelValues("batch").Observe(time.Since(start).Seconds())
@@ -322,48 +357,9 @@ func (p *Publisher) batch(nc *nats.Conn, together []*entry) {
 	if errors.As(err, &api) && api.ErrorCode == errBatchesDisabled {
 		p.noBatchTil = time.Now().Add(time.Minute) // the stream is an older release's
 	}
-	for _, e := range together {
-		for _, h := range []string{headerBatchID, headerBatchSequence, headerBatchCommit} {
-			e.Header.Del(h)
-		}
-	}
-	p.line.published(len(together), p.singles(nc, together))
+	b.disband()
+	p.line.published(len(b.entries), p.singles(b.nc, b.entries))
 	p.line.batched(time.Since(start))
-}
-
-// Headers of JetStream's atomic batches (server 2.12, ADR-50), and the error
-// of a stream that has them switched off. The client library has no batches,
-// and the extension that has them waits for an acknowledgement of the first
-// message: a round trip that a commit doesn't need.
-const (
-	headerBatchID       = "Nats-Batch-Id"
-	headerBatchSequence = "Nats-Batch-Sequence"
-	headerBatchCommit   = "Nats-Batch-Commit"
-
-	errBatchesDisabled jetstream.ErrorCode = 10174
-)
-
-// sendBatch returns the sequence of the batch's last message.
-func (p *Publisher) sendBatch(nc *nats.Conn, together []*entry) (uint64, error) {
-	id := nuid.Next()
-	last := len(together) - 1
-	for i, e := range together {
-		values := [...]string{id, strconv.Itoa(i + 1), "1"}
-		e.Header[headerBatchID] = values[0:1:1]
-		e.Header[headerBatchSequence] = values[1:2:2]
-		if i == last {
-			e.Header[headerBatchCommit] = values[2:3:3]
-			break
-		}
-		if err := nc.PublishMsg(e.Msg); err != nil {
-			return 0, err
-		}
-	}
-	ack, err := request(nc, together[last].Msg)
-	if err == nil && ack.Count != len(together) {
-		err = fmt.Errorf("the server acknowledged %d of %d messages", ack.Count, len(together))
-	}
-	return ack.Sequence, err
 }
 
 type pubAck struct {
