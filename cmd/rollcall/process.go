@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -96,7 +98,14 @@ type process struct {
 	deadLetters *prometheus.CounterVec
 }
 
+// gcPercent is for processes that hold little and allocate much: what is read
+// from the log lives for one transaction. An ingest alone stays small instead.
+const gcPercent = 300
+
 func newProcess(c *config.Config, r roles, log *zap.Logger) *process {
+	if _, set := os.LookupEnv("GOGC"); !set && len(r.stores) > 0 {
+		debug.SetGCPercent(gcPercent)
+	}
 	p := &process{
 		config: c, roles: r, log: log, metrics: telemetry.NewRegistry(version), health: telemetry.NewHealth(log),
 		maxBytes: c.NATS.MaxBytes, names: streams.Names{Prefix: c.NATS.Prefix},

@@ -69,6 +69,14 @@ func misfit(at streams.Position, info *jetstream.StreamInfo) string {
 // microseconds.
 func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
+// forget deletes a consumer of ours; one that is left ends by itself, minutes
+// later.
+func (r *Runner) forget(js jetstream.JetStream, c jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = js.DeleteConsumer(ctx, r.Names.Stream(), c.CachedInfo().Name)
+}
+
 // otherMessage compares the time of the message at the position, by reading
 // it: a stream that was restored from an older copy and has grown since shows
 // no other sign.

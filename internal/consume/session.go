@@ -46,6 +46,7 @@ func (r *Runner) session(ctx, outer context.Context, fine func()) error {
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
+	defer r.forget(js, consumer)
 	r.hint.set(at) // the one that is written may be ahead: the sink was rewound, or restored
 	fine()
 	r.well()

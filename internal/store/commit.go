@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	defaultLockTimeout = 5 * time.Second  // for the writer lock; then its holder is named
-	defaultIdleTimeout = 10 * time.Second // a writer that goes silent with the lock held loses it
+	defaultLockTimeout = 5 * time.Second // for the writer lock; then its holder is named
+	defaultIdleTimeout = 3 * time.Second // a writer that goes silent with the lock held loses it
 )
 
 // Commit writes a batch and moves the position, in one transaction and two
