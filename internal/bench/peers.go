@@ -12,10 +12,7 @@ import (
 
 // peers runs programs that users would run instead, kept outside the
 // repository for what they depend on.
-type peers struct {
-	program     string
-	databaseURL string
-}
+type peers struct{ program string }
 
 func buildPeers(ctx context.Context, dir, into string) (*peers, error) {
 	program := filepath.Join(into, "peers")
