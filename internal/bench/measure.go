@@ -134,42 +134,47 @@ func (b *bench) warmUp(ctx context.Context, connections int) error {
 	return err
 }
 
-// besideNull loads ours and the null handler in turns.
-func (b *bench) besideNull(ctx context.Context, connections int) ([]pair, error) {
+// besideNull loads ours, the null handler and the bare server in turns.
+func (b *bench) besideNull(ctx context.Context, connections int) (beside, bare []pair, err error) {
 	if err := b.warmUp(ctx, connections); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var rounds []pair
 	for range b.rounds {
 		b.round()
 		posts, err := b.fresh(b.posts)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ours, err := b.loadFront(ctx, connections, nil, posts)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		b.round()
 		addr, stop, err := serve(ctx, null)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ceiling, err := load(b.client, addr, posts, connections)
 		if err := errors.Join(err, stop()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		rounds = append(rounds, pair{ours.rate, ceiling.rate})
+		b.round()
+		floor, err := bareBatches(ctx, b.posts, connections)
+		if err != nil {
+			return nil, nil, err
+		}
+		beside, bare = append(beside, pair{ours.rate, ceiling.rate}), append(bare, pair{ours.rate, floor})
 	}
-	return rounds, nil
+	return beside, bare, nil
 }
 
 func (b *bench) ingest64(ctx context.Context) error {
-	rounds, err := b.besideNull(ctx, 64)
+	rounds, bare, err := b.besideNull(ctx, 64)
 	if err != nil {
 		return err
 	}
 	b.add(compare("ingest, 64 connections", "/s", rounds, "null", 0))
+	b.add(compare("ingest, 64 connections", "/s", bare, "JetStream alone, batches of 64", 0))
 	if b.peers == nil {
 		return nil
 	}
@@ -203,11 +208,12 @@ func (b *bench) ingest64(ctx context.Context) error {
 }
 
 func (b *bench) ingest256(ctx context.Context) error {
-	rounds, err := b.besideNull(ctx, 256)
+	rounds, bare, err := b.besideNull(ctx, 256)
 	if err != nil {
 		return err
 	}
 	b.add(compare("ingest, 256 connections", "/s", rounds, "null", 0.4))
+	b.add(compare("ingest, 256 connections", "/s", bare, "JetStream alone, batches of 256", 0))
 	if b.peers == nil {
 		return nil
 	}
