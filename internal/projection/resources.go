@@ -107,7 +107,7 @@ func primary(f *Fields, list, idField string) (found []byte) {
 		return nil
 	}
 	rawjson.Elements(f.Get(list), func(element []byte) {
-		if candidate, _ := rawjson.Text(rawjson.Member(element, "id")); candidate == id {
+		if candidate, _ := rawjson.TextBytes(rawjson.Member(element, "id")); string(candidate) == id {
 			found = element
 		}
 	})

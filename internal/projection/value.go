@@ -3,6 +3,7 @@ package projection
 import (
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"github.com/rollcall-dev/rollcall/internal/rawjson"
 )
@@ -90,7 +91,7 @@ func (c *Column) parse(raw []byte) (Value, error) {
 		}
 	case JSON:
 		clean, n := rawjson.Storable(raw)
-		return Value{Valid: true, Text: string(clean), Replaced: n}, nil
+		return Value{Valid: true, Text: view(clean), Replaced: n}, nil
 	case TextArray:
 		if rawjson.Kind(raw) == '[' {
 			return textArray(raw)
@@ -98,6 +99,11 @@ func (c *Column) parse(raw []byte) (Value, error) {
 	}
 	return Value{}, errType
 }
+
+// view is a string over bytes of a message, which nobody changes. A row is read
+// from its message and gone soon after it; copies of every text were a third of
+// what reading one allocated.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // storableMillis: years 1 to 9999, which Postgres and every client can show.
 func storableMillis(ms int64) bool { return ms > -62135596800000 && ms < 253402300800000 }
@@ -108,11 +114,11 @@ func textOf(raw []byte) (Value, error) {
 	case 0, 'n':
 		return Value{}, nil
 	case '"':
-		s, _ := rawjson.Text(raw)
-		clean, n := rawjson.StorableText(s)
+		b, _ := rawjson.TextBytes(raw)
+		clean, n := rawjson.StorableText(view(b))
 		return Value{Valid: true, Text: clean, Replaced: n}, nil
 	case '-', 't', 'f':
-		return Value{Valid: true, Text: string(raw)}, nil
+		return Value{Valid: true, Text: view(raw)}, nil
 	}
 	return Value{}, errType
 }

@@ -101,15 +101,22 @@ func Member(object []byte, name string) (found []byte) {
 // Text is what a string says; ok is false for any other value. Lone surrogates
 // and bytes that are not UTF-8 become U+FFFD.
 func Text(value []byte) (s string, ok bool) {
+	b, ok := TextBytes(value)
+	return string(b), ok
+}
+
+// TextBytes is Text without a copy where the text stands in value as it is: the
+// bytes may be a part of value.
+func TextBytes(value []byte) (b []byte, ok bool) {
 	value = trim(value)
 	if len(value) < 2 || value[0] != '"' {
-		return "", false
+		return nil, false
 	}
 	inner := value[1 : len(value)-1]
 	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
-		return string(inner), true
+		return inner, true
 	}
-	return string(unescape(inner)), true
+	return unescape(inner), true
 }
 
 // Int is a number's value; ok is false for any other value, for fractions and
