@@ -31,16 +31,44 @@ func (c *Change) Deletion() bool { return c.Values == nil }
 // Decoder reads events of the resources that it was made for.
 type Decoder struct {
 	names    streams.Names
-	byObject map[string]*Resource
-	fields   sync.Pool // of *Fields: for most events they'd be most of what is allocated
+	envelope *reader
+	byObject map[string]*reader
+}
+
+// reader reads the members of one kind of object. What it reads into is used
+// again: for most events it would be most of what is allocated.
+type reader struct {
+	resource *Resource
+	fields   sync.Pool // of *Fields
+}
+
+func newReader(r *Resource, members ...string) *reader {
+	places := map[string]int{}
+	for _, m := range members {
+		if _, there := places[m]; !there {
+			places[m] = len(places)
+		}
+	}
+	return &reader{r, sync.Pool{New: func() any { return newFields(places) }}}
+}
+
+func (r *reader) read(object []byte) *Fields {
+	f := r.fields.Get().(*Fields)
+	f.read(object)
+	return f
+}
+
+// done takes fields back, without the event that they point into.
+func (r *reader) done(f *Fields) {
+	f.read(nil)
+	r.fields.Put(f)
 }
 
 // NewDecoder makes a decoder.
 func NewDecoder(names streams.Names, resources []*Resource) *Decoder {
-	d := &Decoder{names: names, byObject: map[string]*Resource{}}
-	d.fields.New = func() any { return &Fields{members: make([]member, 0, 64)} }
+	d := &Decoder{names: names, envelope: newReader(nil, "type", "timestamp", "data"), byObject: map[string]*reader{}}
 	for _, r := range resources {
-		d.byObject[r.Object] = r
+		d.byObject[r.Object] = newReader(r, r.members()...)
 	}
 	return d
 }
@@ -49,17 +77,16 @@ func NewDecoder(names streams.Names, resources []*Resource) *Decoder {
 // without an error; an error says why the event can never be applied, and
 // names no personal data.
 func (d *Decoder) Decode(m streams.Message) (*Change, error) {
-	envelope, data := d.get(), d.get()
-	defer d.put(envelope)
-	defer d.put(data)
-	envelope.read(m.Data)
+	envelope := d.envelope.read(m.Data)
+	defer d.envelope.done(envelope)
 	eventType, _ := rawjson.Text(envelope.Get("type"))
 	object, action, ok := streams.SplitType(eventType)
 	r := d.byObject[object]
 	if !ok || r == nil {
 		return nil, nil
 	}
-	data.read(envelope.Get("data"))
+	data := r.read(envelope.Get("data"))
+	defer r.done(data)
 	id, _ := rawjson.Text(data.Get("id"))
 	if id == "" {
 		return nil, errors.New("the event has no data.id")
@@ -67,7 +94,7 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 	if strings.Contains(id, "\x00") {
 		return nil, errors.New("data.id holds U+0000")
 	}
-	c := &Change{Resource: r, ID: id, Source: streams.Source(m.Header.Get(streams.HeaderSource)), Sequence: m.Sequence}
+	c := &Change{Resource: r.resource, ID: id, Source: streams.Source(m.Header.Get(streams.HeaderSource)), Sequence: m.Sequence}
 	// A body may lack its instance; the subject has the endpoint's then.
 	if subject, err := d.names.ParseSubject(m.Subject); err == nil {
 		c.InstanceID, _ = rawjson.StorableText(subject.InstanceID)
@@ -80,23 +107,6 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 		return c, c.delete(timestamp, m)
 	}
 	return c, c.fill(action, timestamp, m, data)
-}
-
-func (d *Decoder) get() *Fields { return d.fields.Get().(*Fields) } //nolint:forcetypeassert // see NewDecoder
-
-// put takes fields back, without the event that they point into.
-func (d *Decoder) put(f *Fields) {
-	clear(f.members)
-	f.members = f.members[:0]
-	if cap(f.members) <= 1024 {
-		d.fields.Put(f)
-	}
-}
-
-func (f *Fields) read(object []byte) {
-	rawjson.Members(object, func(key, value []byte) {
-		f.members = append(f.members, member{key, value})
-	})
 }
 
 func (c *Change) delete(timestamp int64, m streams.Message) error {

@@ -5,6 +5,8 @@
 // writer and the documentation read it.
 package projection
 
+import "strings"
+
 // Type is a column's type.
 type Type int
 
@@ -47,7 +49,21 @@ type Resource struct {
 	Table   string // "organization_memberships"
 	Object  string // Clerk's name in event types: "organizationMembership"
 	Columns []Column
+	// Reads are members of the event's data that made columns read.
+	Reads   []string
 	Parents []Parent
+}
+
+// members are all that is read of the event's data.
+func (r *Resource) members() []string {
+	all := append([]string{"id", "updated_at"}, r.Reads...)
+	for _, c := range r.Columns {
+		if c.Made == nil {
+			first, _, _ := strings.Cut(c.Path, ".")
+			all = append(all, first)
+		}
+	}
+	return all
 }
 
 // ByTable finds a resource by its table's name.

@@ -13,6 +13,7 @@ func Resources() []*Resource { return resources }
 var resources = []*Resource{
 	{
 		Table: "users", Object: "user",
+		Reads: []string{"first_name", "last_name", "email_addresses", "primary_email_address_id", "phone_numbers", "primary_phone_number_id"},
 		Columns: []Column{
 			{Name: "id", Type: Text, Path: "id", Doc: "Clerk's id, user_…"},
 			{Name: "external_id", Type: ID, Path: "external_id", Personal: true, Index: true, Doc: "the id that you gave the user"},
@@ -100,8 +101,12 @@ func emailVerified(f *Fields) (Value, error) {
 }
 
 // primary is the element of a list that the user's primary id names, nil where
-// there is none.
+// there is none. Columns of one element ask one after the other.
 func primary(f *Fields, list, idField string) (found []byte) {
+	if f.list == list {
+		return f.element
+	}
+	defer func() { f.list, f.element = list, found }()
 	id, ok := rawjson.Text(f.Get(idField))
 	if !ok || id == "" {
 		return nil

@@ -20,30 +20,46 @@ type Value struct {
 	Replaced int
 }
 
-// Fields are the members of an event's data.
+// Fields are those members of an object that somebody reads.
 type Fields struct {
-	members []member
+	places map[string]int // of the members, by name
+	values [][]byte       // by place; nil where there is none
+	// The element that primary found last, and of which list.
+	list    string
+	element []byte
 }
 
-type member struct{ name, value []byte }
+func newFields(places map[string]int) *Fields {
+	return &Fields{places: places, values: make([][]byte, len(places))}
+}
 
-// Get is the value of a member, nil where there is none. Of two with one name
-// the last counts.
-func (f *Fields) Get(name string) []byte {
-	for i := len(f.members) - 1; i >= 0; i-- {
-		if string(f.members[i].name) == name {
-			return f.members[i].value
+// read takes the members of another object. Of two with one name the last
+// counts.
+func (f *Fields) read(object []byte) {
+	clear(f.values)
+	f.list, f.element = "", nil
+	rawjson.Members(object, func(key, value []byte) {
+		if place, ok := f.places[string(key)]; ok {
+			f.values[place] = value
 		}
-	}
-	return nil
+	})
 }
 
-// path follows a dotted path.
-func (f *Fields) path(path string) []byte {
-	name, rest, nested := strings.Cut(path, ".")
-	value := f.Get(name)
-	for nested && value != nil {
-		name, rest, nested = strings.Cut(rest, ".")
+// Get is the value of a member, nil where there is none. Columns may only ask
+// for what their resource says it reads.
+func (f *Fields) Get(name string) []byte {
+	place, ok := f.places[name]
+	if !ok {
+		panic("projection: Reads lacks " + name)
+	}
+	return f.values[place]
+}
+
+// follow goes on into a value, along names with dots between.
+func follow(value []byte, rest string) []byte {
+	for rest != "" && value != nil {
+		var name string
+		name, rest, _ = strings.Cut(rest, ".")
 		value = rawjson.Member(value, name)
 	}
 	return value
@@ -56,7 +72,8 @@ func (c *Column) read(f *Fields) (Value, error) {
 	if c.Made != nil {
 		return c.Made(f)
 	}
-	raw := f.path(c.Path)
+	first, rest, _ := strings.Cut(c.Path, ".")
+	raw := follow(f.Get(first), rest)
 	if rawjson.IsNull(raw) {
 		return Value{}, nil
 	}

@@ -76,10 +76,9 @@ func TestReadColumn(t *testing.T) {
 		{"nested", `{"a":[{"b":{"v":"x"}}]}`, "null"},
 		{"nested", `{"a":{"b":{"v":"old"}},"a":{"b":{"w":1,"v":"new"}}}`, "new"},
 	} {
-		var f Fields
-		f.read([]byte(c.data))
 		column := columns[c.column]
-		v, err := column.read(&f)
+		r := &Resource{Columns: []Column{column}}
+		v, err := column.read(newReader(r, r.members()...).read([]byte(c.data)))
 		if got := show(&column, v, err); got != c.want {
 			t.Errorf("%s of %s is %s (%v), want %s", c.column, c.data, got, err, c.want)
 		}
