@@ -251,15 +251,7 @@ func (p *Publisher) publish(round []*entry) int {
 		return p.complete(nc, nil, round)
 	}
 	b := newBatch(nc)
-	var apart []*entry
-	for _, e := range round {
-		if p.leavesApart(e) {
-			apart = append(apart, e)
-		} else {
-			b.add(e)
-		}
-	}
-	return p.complete(nc, b, apart)
+	return p.complete(nc, b, p.board(b, nc, round))
 }
 
 // publishNext publishes the round after a batch of that many: its batch is
@@ -268,22 +260,16 @@ func (p *Publisher) publish(round []*entry) int {
 func (p *Publisher) publishNext(after int) int {
 	p.mark()
 	var b *batch
-	var nc *nats.Conn
 	var apart []*entry
 	p.gatherAfter(after, func(arrived []*entry) {
-		if nc = p.connection(arrived...); nc == nil {
+		nc := p.connection(arrived...)
+		if nc == nil {
 			return
 		}
 		if b == nil {
 			b = newBatch(nc)
 		}
-		for _, e := range arrived {
-			if nc != b.nc || p.leavesApart(e) {
-				apart = append(apart, e)
-			} else {
-				b.add(e)
-			}
-		}
+		apart = append(apart, p.board(b, nc, arrived)...)
 	})
 	if b == nil {
 		return 0
@@ -291,8 +277,18 @@ func (p *Publisher) publishNext(after int) int {
 	return p.complete(b.nc, b, apart)
 }
 
-// leavesApart tells who would endanger a batch.
-func (p *Publisher) leavesApart(e *entry) bool { return e.Late && p.late > 0.01 }
+// board adds entries to a batch, but for those that have to leave apart from it:
+// who would endanger it, and who goes out on another connection.
+func (p *Publisher) board(b *batch, nc *nats.Conn, entries []*entry) (apart []*entry) {
+	for _, e := range entries {
+		if nc != b.nc || e.Late && p.late > 0.01 {
+			apart = append(apart, e)
+		} else {
+			b.add(e)
+		}
+	}
+	return apart
+}
 
 // mark begins a round.
 func (p *Publisher) mark() {
