@@ -87,7 +87,7 @@ func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, e
 		}
 		statements = append(statements, changes...)
 	}
-	if c.owner == "" || len(statements) > 0 || !c.stores[s.o.Name] {
+	if !c.stores[s.o.Name] {
 		statements = append(statements, fmt.Sprintf(`insert into %s.sync_status (store) values (%s) on conflict do nothing`, s.schema, literal(s.o.Name)))
 	}
 	if writer != c.user && (len(statements) > 0 || !c.granted[writer]) {
@@ -234,17 +234,15 @@ type catalog struct {
 	views, indexes map[string]bool
 	stores         map[string]bool // names in sync_status
 	granted        map[string]bool // roles that may write
-	owner          string
 }
 
 func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string, relations []string) (*catalog, error) {
 	c := &catalog{columns: map[string]map[string]string{}, views: map[string]bool{}, indexes: map[string]bool{}, stores: map[string]bool{}, granted: map[string]bool{}}
-	err := tx.QueryRow(ctx, `select current_setting('server_version_num')::int, current_user, coalesce((select pg_get_userbyid(nspowner) from pg_namespace where nspname = $1), '')`, name).
-		Scan(&c.server, &c.user, &c.owner)
+	err := tx.QueryRow(ctx, `select current_setting('server_version_num')::int, current_user, exists (select from pg_namespace where nspname = $1)`, name).
+		Scan(&c.server, &c.user, &c.exists)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
-	c.exists = c.owner != ""
 	rows, err := tx.Query(ctx, `select c.relname, c.relkind::text, coalesce(a.attname, ''), coalesce(format_type(a.atttypid, a.atttypmod), '')
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p')

@@ -17,7 +17,7 @@ import (
 )
 
 // newStore makes a store that hasn't connected yet.
-func newStore(t *testing.T, d stacktest.DB, change ...func(*Options)) *Store {
+func newStore(t testing.TB, d stacktest.DB, change ...func(*Options)) *Store {
 	t.Helper()
 	o := Options{
 		Name: "app", DatabaseURL: d.URL, MigrateDatabaseURL: d.OwnerURL, Migrate: MigrateAuto, Schema: "clerk",
@@ -34,7 +34,7 @@ func newStore(t *testing.T, d stacktest.DB, change ...func(*Options)) *Store {
 	return s
 }
 
-func connect(t *testing.T, databaseURL string) *pgx.Conn {
+func connect(t testing.TB, databaseURL string) *pgx.Conn {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), databaseURL)
 	if err != nil {

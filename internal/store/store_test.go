@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap/zaptest"
 
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -33,27 +30,11 @@ type fixture struct {
 func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
 	d := stacktest.Database(t)
-	o := Options{
-		Name: "app", DatabaseURL: d.URL, MigrateDatabaseURL: d.OwnerURL, Migrate: MigrateAuto, Schema: "clerk",
-		Log: zaptest.NewLogger(t), Metrics: NewMetrics(prometheus.NewRegistry()),
-	}
-	for _, c := range change {
-		c(&o)
-	}
-	s, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := newStore(t, d, change...)
 	if _, err := s.Position(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	db, err := pgx.Connect(t.Context(), d.OwnerURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close(context.Background()) })
-	f := &fixture{Store: s, t: t, db: db}
+	f := &fixture{Store: s, t: t, db: connect(t, d.OwnerURL)}
 	f.commit(nil, streams.Position{Epoch: 1})
 	return f
 }

@@ -1,4 +1,4 @@
--- What a store remembers beside its rows. {schema} and {lock} are replaced.
+-- What a store remembers beside its rows. {schema} is replaced.
 
 create table {schema}.tombstones (
     resource     text        not null,
