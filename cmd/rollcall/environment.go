@@ -19,11 +19,16 @@ const devEnvFile = "dev.env"
 // load reads configuration for a command: from the environment and
 // rollcall.yaml, else from a dev stack that runs in the data directory.
 func (o *options) load() (*config.Config, error) {
-	dev, err := readDevEnv(filepath.Join(o.dataDir, devEnvFile))
+	dev, err := o.devEnv()
 	if err != nil {
 		return nil, err
 	}
 	return config.Load(o.configFile, over(dev))
+}
+
+// devEnv is what the dev stack in the data directory says; nil without one.
+func (o *options) devEnv() (map[string]string, error) {
+	return readDevEnv(filepath.Join(o.dataDir, devEnvFile))
 }
 
 // over is the environment, with values beneath it for what it doesn't set.

@@ -21,7 +21,7 @@ degraded, else 1.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if url == "" {
 				url = "http://127.0.0.1:8080"
-				if dev, err := readDevEnv(o.dataDir + "/" + devEnvFile); err == nil && dev["ROLLCALL_WEBHOOK_URL"] != "" {
+				if dev, err := o.devEnv(); err == nil && dev["ROLLCALL_WEBHOOK_URL"] != "" {
 					url, _, _ = strings.Cut(dev["ROLLCALL_WEBHOOK_URL"], "/webhooks/")
 				}
 			}

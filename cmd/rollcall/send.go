@@ -108,7 +108,7 @@ func eventTypes() []string {
 
 // resolve finds address and secret: flag, environment, dev stack.
 func (s *sendOptions) resolve(o *options) error {
-	dev, err := readDevEnv(o.dataDir + "/" + devEnvFile)
+	dev, err := o.devEnv()
 	if err != nil {
 		return err
 	}
