@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -75,16 +76,23 @@ func (c *commons) stop() error {
 	return err
 }
 
-// FreePort is a port on 127.0.0.1 that nobody listens on now. Where a server can
-// choose by itself (port 0), let it: between this and its start, another may.
+// FreePort is a port on 127.0.0.1 that nobody listens on now. It lies below those
+// that the system gives out by itself (from 32768 on Linux), so that no
+// connection and no listener on port 0 takes it before its server does.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	for range 100 {
+		port := 20000 + rand.IntN(12000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err == nil {
+			return port
+		}
 	}
-	defer l.Close()                     //nolint:errcheck // nothing was written
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // TCP
+	t.Fatal("no free port found")
+	return 0
 }
 
 // Eventually asks until the answer is nil, and fails the test with the last
