@@ -15,18 +15,20 @@ const livePrefix = "pk_live_"
 
 // PublishableKey is the key of a production instance whose frontend API is at
 // host. Clerk's Go library takes no issuer that starts otherwise than
-// https://clerk., so host should be clerk.<domain>.
+// https://clerk., so host should be clerk.<domain>. As in Clerk's dashboard the
+// base64 has no padding.
 func PublishableKey(host string) string {
-	return livePrefix + base64.StdEncoding.EncodeToString([]byte(host+"$"))
+	return livePrefix + base64.RawStdEncoding.EncodeToString([]byte(host+"$"))
 }
 
-// FrontendHost is the frontend API's host that a publishable key holds.
+// FrontendHost is the frontend API's host that a publishable key holds, padded
+// or not.
 func FrontendHost(publishableKey string) (string, error) {
 	encoded, ok := strings.CutPrefix(publishableKey, livePrefix)
 	if !ok {
 		return "", fmt.Errorf("the publishable key doesn't start with %s", livePrefix)
 	}
-	decoded, err := base64.StdEncoding.DecodeString(encoded)
+	decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
 	if err != nil {
 		return "", fmt.Errorf("read the publishable key: %w", err)
 	}

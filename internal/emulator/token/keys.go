@@ -26,7 +26,7 @@ const keyBits = 2048
 // SigningKey is a private key as a saved state holds it.
 type SigningKey struct {
 	KID string `json:"kid"`
-	PEM string `json:"pem"` // PKCS #8
+	PEM string `json:"pem"` // PKCS #8 or PKCS #1
 	// Until is when a retired key leaves the key set, in Unix milliseconds. 0: it
 	// doesn't.
 	Until int64 `json:"until,omitempty"`
@@ -194,9 +194,12 @@ func parsePrivate(text string) (*rsa.PrivateKey, error) {
 	if block == nil {
 		return nil, errors.New("not PEM")
 	}
+	if block.Type == "RSA PRIVATE KEY" {
+		return x509.ParsePKCS1PrivateKey(block.Bytes)
+	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("not a PKCS #8 private key: %w", err)
+		return nil, fmt.Errorf("neither a PKCS #8 nor a PKCS #1 private key: %w", err)
 	}
 	private, ok := parsed.(*rsa.PrivateKey)
 	if !ok {

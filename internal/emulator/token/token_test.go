@@ -221,6 +221,14 @@ func TestPublishableKey(t *testing.T) {
 	if h, err := token.FrontendHost(pk); err != nil || h != "clerk.example.com" {
 		t.Errorf("host %q, %v", h, err)
 	}
+	if pk := token.PublishableKey("ab.dev"); pk != "pk_live_YWIuZGV2JA" {
+		t.Errorf("got %s", pk)
+	}
+	for _, padded := range []string{"", "=="} {
+		if h, err := token.FrontendHost("pk_live_YWIuZGV2JA" + padded); err != nil || h != "ab.dev" {
+			t.Errorf("host %q, %v", h, err)
+		}
+	}
 	for _, bad := range []string{"", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_live_%", "pk_live_Y2xlcms=", "pk_live_JA=="} {
 		if h, err := token.FrontendHost(bad); err == nil {
 			t.Errorf("%q has host %q", bad, h)
