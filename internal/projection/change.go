@@ -39,28 +39,27 @@ type Decoder struct {
 // again: for most events it would be most of what is allocated.
 type reader struct {
 	resource *Resource
+	sources  []source  // of the resource's columns
 	fields   sync.Pool // of *Fields
 }
 
 func newReader(r *Resource, members ...string) *reader {
-	places := map[string]int{}
-	for _, m := range members {
-		if _, there := places[m]; !there {
-			places[m] = len(places)
+	places, n := newPlaces(members)
+	d := &reader{resource: r, fields: sync.Pool{New: func() any { return &Fields{places: places, values: make([][]byte, n)} }}}
+	if r != nil {
+		for _, c := range r.Columns {
+			first, rest, _ := strings.Cut(c.Path, ".")
+			d.sources = append(d.sources, source{places.of(first), rest})
 		}
 	}
-	return &reader{r, sync.Pool{New: func() any { return newFields(places) }}}
+	return d
 }
 
-func (r *reader) read(object []byte) *Fields {
-	f := r.fields.Get().(*Fields)
-	f.read(object)
-	return f
-}
+func (r *reader) get() *Fields { return r.fields.Get().(*Fields) }
 
 // done takes fields back, without the event that they point into.
 func (r *reader) done(f *Fields) {
-	f.read(nil)
+	f.clear()
 	r.fields.Put(f)
 }
 
@@ -77,16 +76,29 @@ func NewDecoder(names streams.Names, resources []*Resource) *Decoder {
 // without an error; an error says why the event can never be applied, and
 // names no personal data.
 func (d *Decoder) Decode(m streams.Message) (*Change, error) {
-	envelope := d.envelope.read(m.Data)
+	subject, err := d.names.ParseSubject(m.Subject)
+	envelope := d.envelope.get()
 	defer d.envelope.done(envelope)
+	// The subject foretells the type, so that one pass reads envelope and data;
+	// the type itself, which may stand behind the data, decides.
+	r := d.byObject[subject.Resource]
+	var data *Fields
+	if r != nil {
+		data = r.get()
+		defer r.done(data)
+	}
+	once := readEvent(m.Data, envelope, data)
 	eventType, _ := rawjson.Text(envelope.Get("type"))
 	object, action, ok := streams.SplitType(eventType)
-	r := d.byObject[object]
-	if !ok || r == nil {
+	typed := d.byObject[object]
+	if !ok || typed == nil {
 		return nil, nil
 	}
-	data := r.read(envelope.Get("data"))
-	defer r.done(data)
+	if typed != r || !once {
+		r, data = typed, typed.get()
+		defer r.done(data)
+		rawjson.Members(envelope.Get("data"), data.set)
+	}
 	id, _ := rawjson.Text(data.Get("id"))
 	if id == "" {
 		return nil, errors.New("the event has no data.id")
@@ -95,8 +107,7 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 		return nil, errors.New("data.id holds U+0000")
 	}
 	c := &Change{Resource: r.resource, ID: id, Source: streams.Source(m.Header.Get(streams.HeaderSource)), Sequence: m.Sequence}
-	// A body may lack its instance; the subject has the endpoint's then.
-	if subject, err := d.names.ParseSubject(m.Subject); err == nil {
+	if err == nil { // a body may lack its instance; the subject has the endpoint's then
 		c.InstanceID, _ = rawjson.StorableText(subject.InstanceID)
 	}
 	var timestamp int64
@@ -106,7 +117,25 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 	if action == "deleted" {
 		return c, c.delete(timestamp, m)
 	}
-	return c, c.fill(action, timestamp, m, data)
+	return c, c.fill(action, timestamp, m, data, r.sources)
+}
+
+// readEvent reads an event's members, and those of its data where data is not
+// nil; once is false where data holds members of several objects: of two with
+// one name the last counts.
+func readEvent(event []byte, envelope, data *Fields) (once bool) {
+	if data == nil {
+		rawjson.Members(event, envelope.set)
+		return false
+	}
+	seen := 0
+	rawjson.MembersWithin(event, func(key, value []byte) {
+		if string(key) == "data" {
+			seen++
+		}
+		envelope.set(key, value)
+	}, "data", data.set)
+	return seen <= 1
 }
 
 func (c *Change) delete(timestamp int64, m streams.Message) error {
@@ -117,7 +146,7 @@ func (c *Change) delete(timestamp int64, m streams.Message) error {
 	return nil
 }
 
-func (c *Change) fill(action string, timestamp int64, m streams.Message, data *Fields) error {
+func (c *Change) fill(action string, timestamp int64, m streams.Message, data *Fields, sources []source) error {
 	updatedAt, _ := rawjson.Int(data.Get("updated_at"))
 	eventID := m.Header.Get(streams.HeaderSvixID)
 	if eventID == "" {
@@ -126,7 +155,7 @@ func (c *Change) fill(action string, timestamp int64, m streams.Message, data *F
 	c.Version = NewVersion(ClassOwn, false, updatedAt, timestamp, rank(action), eventID)
 	c.Values = make([]Value, len(c.Resource.Columns))
 	for i := range c.Resource.Columns {
-		v, err := c.Resource.Columns[i].read(data)
+		v, err := c.Resource.Columns[i].read(data, sources[i])
 		if err != nil {
 			return fmt.Errorf("%s.%s: %w", c.Resource.Table, c.Resource.Columns[i].Name, err)
 		}

@@ -20,39 +20,70 @@ type Value struct {
 	Replaced int
 }
 
+// places are the members that somebody reads, by the length of their names:
+// few share one, so that finding a member costs a comparison or two.
+type places [][]place
+
+type place struct {
+	name string
+	at   int // in Fields
+}
+
+func newPlaces(members []string) (p places, n int) {
+	for _, m := range members {
+		for len(p) <= len(m) {
+			p = append(p, nil)
+		}
+		if p.of(m) < 0 {
+			p[len(m)] = append(p[len(m)], place{m, n})
+			n++
+		}
+	}
+	return p, n
+}
+
+// of is a member's place, -1 where nobody reads it.
+func (p places) of(name string) int {
+	if len(name) < len(p) {
+		for _, candidate := range p[len(name)] {
+			if candidate.name == name {
+				return candidate.at
+			}
+		}
+	}
+	return -1
+}
+
 // Fields are those members of an object that somebody reads.
 type Fields struct {
-	places map[string]int // of the members, by name
-	values [][]byte       // by place; nil where there is none
+	places places
+	values [][]byte // by place; nil where there is none
 	// The element that primary found last, and of which list.
 	list    string
 	element []byte
 }
 
-func newFields(places map[string]int) *Fields {
-	return &Fields{places: places, values: make([][]byte, len(places))}
-}
-
-// read takes the members of another object. Of two with one name the last
-// counts.
-func (f *Fields) read(object []byte) {
+// clear forgets the object.
+func (f *Fields) clear() {
 	clear(f.values)
 	f.list, f.element = "", nil
-	rawjson.Members(object, func(key, value []byte) {
-		if place, ok := f.places[string(key)]; ok {
-			f.values[place] = value
-		}
-	})
+}
+
+// set takes a member. Of two with one name the last counts.
+func (f *Fields) set(key, value []byte) {
+	if at := f.places.of(view(key)); at >= 0 {
+		f.values[at] = value
+	}
 }
 
 // Get is the value of a member, nil where there is none. Columns may only ask
 // for what their resource says it reads.
 func (f *Fields) Get(name string) []byte {
-	place, ok := f.places[name]
-	if !ok {
+	at := f.places.of(name)
+	if at < 0 {
 		panic("projection: Reads lacks " + name)
 	}
-	return f.values[place]
+	return f.values[at]
 }
 
 // follow goes on into a value, along names with dots between.
@@ -65,15 +96,20 @@ func follow(value []byte, rest string) []byte {
 	return value
 }
 
+// source is where a column's value stands.
+type source struct {
+	at   int    // of the member in Fields
+	rest string // names within it, with dots between
+}
+
 // read makes a column's value. Missing and null are null; a value of another
 // type than the column's is an error, unless nothing is lost by reading it as
 // that type.
-func (c *Column) read(f *Fields) (Value, error) {
+func (c *Column) read(f *Fields, from source) (Value, error) {
 	if c.Made != nil {
 		return c.Made(f)
 	}
-	first, rest, _ := strings.Cut(c.Path, ".")
-	raw := follow(f.Get(first), rest)
+	raw := follow(f.values[from.at], from.rest)
 	if rawjson.IsNull(raw) {
 		return Value{}, nil
 	}

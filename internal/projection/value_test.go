@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/rollcall-dev/rollcall/internal/rawjson"
 )
 
 // Each case is a member of data; want is the column's value as Postgres would
@@ -78,7 +80,10 @@ func TestReadColumn(t *testing.T) {
 	} {
 		column := columns[c.column]
 		r := &Resource{Columns: []Column{column}}
-		v, err := column.read(newReader(r, r.members()...).read([]byte(c.data)))
+		reader := newReader(r, r.members()...)
+		fields := reader.get()
+		rawjson.Members([]byte(c.data), fields.set)
+		v, err := column.read(fields, reader.sources[0])
 		if got := show(&column, v, err); got != c.want {
 			t.Errorf("%s of %s is %s (%v), want %s", c.column, c.data, got, err, c.want)
 		}
@@ -155,6 +160,7 @@ func TestDecode(t *testing.T) {
 		`{"type":"user.deleted","data":{"deleted":true}}`:                            "error",
 		`{"type":"user.created","data":{"id":"u","banned":"yes"}}`:                   "error",
 		`{"type":"user.created","data":{"id":"old"},"data":{"id":"u"}}`:              "users u content",
+		`{"type":"user.created","data":{"id":"old"},"data":null}`:                    "error",
 		`{"type":"user.created","data":{"id":"old","id":"u"}}`:                       "users u content",
 		`{"type":"user.created","data":{"id":"u","ID":"no","Id":5}}`:                 "users u content",
 		`{"type":"user.brandNew","data":{"id":"u"}}`:                                 "users u content",

@@ -35,31 +35,47 @@ func IsNull(value []byte) bool {
 // not an object, nothing is visited.
 func Members(object []byte, visit func(key, value []byte)) {
 	object = trim(object)
-	if len(object) == 0 || object[0] != '{' {
-		return
+	if len(object) > 0 && object[0] == '{' {
+		members(object, 0, visit, "", nil)
 	}
-	for at := 1; ; {
-		at = space(object, at)
-		if at >= len(object) || object[at] != '"' {
-			return
+}
+
+// MembersWithin is Members, and where the member of that name is an object its
+// members are visited too, in the same pass and before itself.
+func MembersWithin(object []byte, visit func(key, value []byte), name string, inner func(key, value []byte)) {
+	object = trim(object)
+	if len(object) > 0 && object[0] == '{' {
+		members(object, 0, visit, name, inner)
+	}
+}
+
+// members walks the object that begins at at, and returns its end.
+func members(text []byte, at int, visit func(key, value []byte), name string, inner func(key, value []byte)) int {
+	for {
+		at = space(text, at+1)
+		if at >= len(text) || text[at] != '"' {
+			return min(at+1, len(text))
 		}
-		end := skip(object, at)
-		key := object[at:end]
-		at = space(object, end)
-		if at >= len(object) || object[at] != ':' {
-			return
+		end := skip(text, at)
+		key := unescapedKey(text[at:end])
+		at = space(text, end)
+		if at >= len(text) || text[at] != ':' {
+			return len(text)
 		}
-		at = space(object, at+1)
-		end = skip(object, at)
+		at = space(text, at+1)
+		if inner != nil && at < len(text) && text[at] == '{' && string(key) == name {
+			end = members(text, at, inner, "", nil)
+		} else {
+			end = skip(text, at)
+		}
 		if end == at {
-			return
+			return len(text)
 		}
-		visit(unescapedKey(key), object[at:end])
-		at = space(object, end)
-		if at >= len(object) || object[at] != ',' {
-			return
+		visit(key, text[at:end])
+		at = space(text, end)
+		if at >= len(text) || text[at] != ',' {
+			return min(at+1, len(text))
 		}
-		at++
 	}
 }
 
