@@ -80,7 +80,7 @@ func fullName(f *Fields) (Value, error) {
 	first, _ := rawjson.Text(f.Get("first_name"))
 	last, _ := rawjson.Text(f.Get("last_name"))
 	name, n := rawjson.StorableText(strings.TrimSpace(first + " " + last))
-	return Value{Valid: name != "", Text: name, Replaced: n}, nil
+	return Value{Valid: name != "", Text: name, Replaced: int32(n)}, nil
 }
 
 func primaryEmail(f *Fields) (Value, error) {

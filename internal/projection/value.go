@@ -13,11 +13,11 @@ import (
 // array literal), Int for Bool (0, 1), Integer and Timestamp (microseconds
 // since 1970).
 type Value struct {
-	Valid bool // false is null
 	Text  string
 	Int   int64
+	Valid bool // false is null
 	// Replaced counts characters that Postgres can't store and that became U+FFFD.
-	Replaced int
+	Replaced int32
 }
 
 // places are the members that somebody reads, by the length of their names:
@@ -144,7 +144,7 @@ func (c *Column) parse(raw []byte) (Value, error) {
 		}
 	case JSON:
 		clean, n := rawjson.Storable(raw)
-		return Value{Valid: true, Text: view(clean), Replaced: n}, nil
+		return Value{Valid: true, Text: view(clean), Replaced: int32(n)}, nil
 	case TextArray:
 		if rawjson.Kind(raw) == '[' {
 			return textArray(raw)
@@ -169,7 +169,7 @@ func textOf(raw []byte) (Value, error) {
 	case '"':
 		b, _ := rawjson.TextBytes(raw)
 		clean, n := rawjson.StorableText(view(b))
-		return Value{Valid: true, Text: clean, Replaced: n}, nil
+		return Value{Valid: true, Text: clean, Replaced: int32(n)}, nil
 	case '-', 't', 'f':
 		return Value{Valid: true, Text: view(raw)}, nil
 	}

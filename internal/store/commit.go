@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,7 @@ func (s *Store) lockSQL() string {
 // write sends all statements and the commit in one go.
 func (s *Store) write(ctx context.Context, pg *pgconn.PgConn, w *Work, epoch int64) error {
 	p := pg.StartPipeline(ctx)
+	pg.Frontend().Send(room(w.size()))
 	var counts []string // whose rows each statement's result counts
 	send := func(sql string, t tableWork) {
 		sendParams(p, sql, t.params, epoch)
@@ -111,11 +113,24 @@ func (s *Store) write(ctx context.Context, pg *pgconn.PgConn, w *Work, epoch int
 		_ = p.Close() // the first error says it
 		return err
 	}
+	if err := p.Close(); err != nil {
+		return &Error{err}
+	}
 	if w != nil {
 		s.o.Metrics.replaced(s.o.Name, w.replaced)
+		w.done()
 	}
-	return p.Close()
+	return nil
 }
+
+// room is a message of no bytes. The driver's write buffer starts small for
+// every batch and would grow by a quarter at a time, copying all it holds.
+type room int
+
+func (room) Frontend()           {}
+func (room) Decode([]byte) error { return nil }
+
+func (n room) Encode(to []byte) ([]byte, error) { return slices.Grow(to, int(n)), nil }
 
 func sendParams(p *pgconn.Pipeline, sql string, params []param, epoch int64) {
 	values := make([][]byte, 0, len(params)+1)

@@ -23,6 +23,7 @@ type tableWork struct {
 	writer *writer
 	rows   int
 	params []param
+	arrays *arrays
 }
 
 // param is one parameter of a statement.
@@ -31,60 +32,137 @@ type param struct {
 	value []byte
 }
 
+// size is about how many bytes the statements take on the wire.
+func (w *Work) size() int {
+	n := 4 << 10 // the statements' texts
+	if w == nil {
+		return n
+	}
+	for _, t := range w.contents {
+		n += t.size()
+	}
+	for _, t := range w.deletions { // tombstones, the rows, rows below
+		n += (2 + len(t.writer.cascades)) * t.size()
+	}
+	return n
+}
+
+func (t *tableWork) size() (n int) {
+	for _, p := range t.params {
+		n += len(p.value) + 8
+	}
+	return n + len(t.writer.contents)
+}
+
 func (s *Store) pack(f projection.Folded) *Work {
 	w := &Work{}
 	for _, writer := range s.writers {
 		if list := f.Contents[writer.resource]; len(list) > 0 {
-			w.contents = append(w.contents, tableWork{writer, len(list), packContents(writer.resource, list)})
+			w.contents = append(w.contents, packContents(writer, list))
 			for _, c := range list {
 				for i := range c.Values {
-					w.replaced += c.Values[i].Replaced
+					w.replaced += int(c.Values[i].Replaced)
 				}
 			}
 		}
 		if list := f.Deletions[writer.resource]; len(list) > 0 {
-			w.deletions = append(w.deletions, tableWork{writer, len(list), packDeletions(list)})
+			w.deletions = append(w.deletions, packDeletions(writer, list))
 		}
 	}
 	return w
 }
 
-func packContents(r *projection.Resource, list []*projection.Change) []param {
-	params := make([]param, 0, len(r.Columns)+4)
-	for i, column := range r.Columns {
-		a := newArray(column.Type, len(list))
+// done gives back what a written batch was packed into.
+func (w *Work) done() {
+	for _, t := range w.contents {
+		t.arrays.used = 0
+		t.writer.spare.Put(t.arrays)
+	}
+	w.contents, w.deletions = nil, nil
+}
+
+func packContents(w *writer, list []*projection.Change) tableWork {
+	arrays, ok := w.spare.Get().(*arrays)
+	if !ok {
+		arrays = newArrays()
+	}
+	params := make([]param, 0, len(w.resource.Columns)+4)
+	for i, column := range w.resource.Columns {
+		a := arrays.of(column.Type, len(list))
 		for _, c := range list {
 			a.add(c.Values[i])
 		}
 		params = append(params, a.param())
 	}
-	version := newArrayOf(pgtype.ByteaOID, pgtype.ByteaArrayOID, len(list))
+	version := arrays.next(pgtype.ByteaOID, pgtype.ByteaArrayOID, len(list))
 	for _, c := range list {
 		version.text(string(c.Version))
 	}
-	return append(append(params, version.param()), packOrigin(list)...)
+	return tableWork{w, len(list), append(append(params, version.param()), packOrigin(arrays, list)...), arrays}
 }
 
-func packDeletions(list []*projection.Change) []param {
-	ids := newArray(projection.Text, len(list))
-	at := newArray(projection.Timestamp, len(list))
+func packDeletions(w *writer, list []*projection.Change) tableWork {
+	arrays := newArrays()
+	ids := arrays.of(projection.Text, len(list))
+	at := arrays.of(projection.Timestamp, len(list))
 	for _, c := range list {
 		ids.text(c.ID)
 		at.add(projection.Value{Valid: true, Int: c.DeletedAt})
 	}
-	return append([]param{ids.param(), at.param()}, packOrigin(list)...)
+	return tableWork{w, len(list), append([]param{ids.param(), at.param()}, packOrigin(arrays, list)...), arrays}
 }
 
 // packOrigin is where the rows come from: instance_id, source, stream_seq.
-func packOrigin(list []*projection.Change) []param {
-	instance, source := newArray(projection.Text, len(list)), newArray(projection.Text, len(list))
-	seq := newArray(projection.Integer, len(list))
+func packOrigin(arrays *arrays, list []*projection.Change) []param {
+	instance, source := arrays.of(projection.Text, len(list)), arrays.of(projection.Text, len(list))
+	seq := arrays.of(projection.Integer, len(list))
 	for _, c := range list {
 		instance.text(c.InstanceID)
 		source.text(string(c.Source))
 		seq.add(projection.Value{Valid: true, Int: int64(c.Sequence)})
 	}
 	return []param{instance.param(), source.param(), seq.param()}
+}
+
+// arrays are those of one batch and table. They are used again for another one,
+// so that they have grown to the size of their column.
+type arrays struct {
+	list []*array
+	used int
+}
+
+func newArrays() *arrays { return &arrays{} }
+
+// of is a fresh array for a column of that type.
+func (s *arrays) of(t projection.Type, rows int) *array {
+	element, arrayOID := uint32(pgtype.TextOID), uint32(pgtype.TextArrayOID)
+	switch t {
+	case projection.Bool:
+		element, arrayOID = pgtype.BoolOID, pgtype.BoolArrayOID
+	case projection.Integer:
+		element, arrayOID = pgtype.Int8OID, pgtype.Int8ArrayOID
+	case projection.Timestamp:
+		element, arrayOID = pgtype.TimestamptzOID, pgtype.TimestamptzArrayOID
+	case projection.JSON:
+		element, arrayOID = pgtype.JSONBOID, pgtype.JSONBArrayOID
+	}
+	a := s.next(element, arrayOID, rows)
+	a.kind = t
+	return a
+}
+
+func (s *arrays) next(element, arrayOID uint32, rows int) *array {
+	if s.used == len(s.list) {
+		s.list = append(s.list, &array{b: make([]byte, 0, 20+rows*24)})
+	}
+	a := s.list[s.used]
+	s.used++
+	var header [20]byte
+	*a = array{b: append(a.b[:0], header[:]...), element: element, array: arrayOID}
+	binary.BigEndian.PutUint32(a.b[0:], 1) // dimensions
+	binary.BigEndian.PutUint32(a.b[8:], element)
+	binary.BigEndian.PutUint32(a.b[16:], 1) // lower bound
+	return a
 }
 
 // array builds a one-dimensional array in Postgres's binary format: dimensions,
@@ -97,31 +175,6 @@ type array struct {
 	array   uint32
 	n       uint32
 	valued  bool // not all are null
-}
-
-func newArray(t projection.Type, rows int) *array {
-	element, arrayOID := uint32(pgtype.TextOID), uint32(pgtype.TextArrayOID)
-	switch t {
-	case projection.Bool:
-		element, arrayOID = pgtype.BoolOID, pgtype.BoolArrayOID
-	case projection.Integer:
-		element, arrayOID = pgtype.Int8OID, pgtype.Int8ArrayOID
-	case projection.Timestamp:
-		element, arrayOID = pgtype.TimestamptzOID, pgtype.TimestamptzArrayOID
-	case projection.JSON:
-		element, arrayOID = pgtype.JSONBOID, pgtype.JSONBArrayOID
-	}
-	a := newArrayOf(element, arrayOID, rows)
-	a.kind = t
-	return a
-}
-
-func newArrayOf(element, arrayOID uint32, rows int) *array {
-	a := &array{b: make([]byte, 20, 20+rows*24), element: element, array: arrayOID}
-	binary.BigEndian.PutUint32(a.b[0:], 1) // dimensions
-	binary.BigEndian.PutUint32(a.b[8:], element)
-	binary.BigEndian.PutUint32(a.b[16:], 1) // lower bound
-	return a
 }
 
 // jsonbVersion stands before the text of a jsonb value on the wire.

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/rollcall-dev/rollcall/internal/projection"
 )
@@ -14,6 +15,7 @@ type writer struct {
 	bury     string   // tombstones; parameters of packDeletions, then the epoch
 	remove   string   // the deleted rows themselves; the same parameters
 	cascades []string // rows whose parent of this resource was deleted; the same parameters
+	spare    sync.Pool
 }
 
 // bookkeeping are the columns that every table has behind its resource's.
