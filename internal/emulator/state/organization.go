@@ -27,7 +27,7 @@ type Organization struct {
 // MarshalJSON renders the organization with what is derived.
 func (o *Organization) MarshalJSON() ([]byte, error) {
 	type plain Organization
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object        string `json:"object"`
 		ImageURL      string `json:"image_url"`
 		HasImage      bool   `json:"has_image"`
@@ -135,7 +135,7 @@ type Permission struct {
 // MarshalJSON renders the permission.
 func (p *Permission) MarshalJSON() ([]byte, error) {
 	type plain Permission
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object string `json:"object"`
 		*plain
 	}{"permission", (*plain)(p)})

@@ -49,7 +49,7 @@ func (s *Session) Live() bool { return s.Status == SessionActive || s.Status == 
 // MarshalJSON renders the session.
 func (s *Session) MarshalJSON() ([]byte, error) {
 	type plain Session
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object string `json:"object"`
 		*plain
 	}{"session", (*plain)(s)})
@@ -70,7 +70,7 @@ type Invitation struct {
 // MarshalJSON renders the invitation.
 func (i *Invitation) MarshalJSON() ([]byte, error) {
 	type plain Invitation
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object  string `json:"object"`
 		Revoked bool   `json:"revoked"`
 		*plain

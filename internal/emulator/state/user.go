@@ -146,7 +146,7 @@ func (u *User) MarshalJSON() ([]byte, error) {
 	if u.Locked {
 		full.LockoutExpires, full.VerificationAttempts = lockoutSeconds, new(int)
 	}
-	return json.Marshal(full)
+	return marshal(full)
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -167,7 +167,7 @@ func (u *User) UnmarshalJSON(text []byte) error {
 // MarshalJSON renders the address.
 func (a EmailAddress) MarshalJSON() ([]byte, error) {
 	type plain EmailAddress
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object string `json:"object"`
 		plain
 	}{"email_address", plain(a)})
@@ -176,7 +176,7 @@ func (a EmailAddress) MarshalJSON() ([]byte, error) {
 // MarshalJSON renders the number.
 func (p PhoneNumber) MarshalJSON() ([]byte, error) {
 	type plain PhoneNumber
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object      string `json:"object"`
 		BackupCodes any    `json:"backup_codes"`
 		plain
@@ -186,7 +186,7 @@ func (p PhoneNumber) MarshalJSON() ([]byte, error) {
 // MarshalJSON renders the account.
 func (a ExternalAccount) MarshalJSON() ([]byte, error) {
 	type plain ExternalAccount
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object    string `json:"object"`
 		AvatarURL string `json:"avatar_url"`
 		ImageURL  string `json:"image_url"`
@@ -198,7 +198,7 @@ func (a ExternalAccount) MarshalJSON() ([]byte, error) {
 // MarshalJSON renders the account.
 func (a EnterpriseAccount) MarshalJSON() ([]byte, error) {
 	type plain EnterpriseAccount
-	return json.Marshal(struct {
+	return marshal(struct {
 		Object string `json:"object"`
 		plain
 	}{"enterprise_account", plain(a)})

@@ -15,7 +15,7 @@ func (s OptString) MarshalJSON() ([]byte, error) {
 	if s == "" {
 		return []byte("null"), nil
 	}
-	return json.Marshal(string(s))
+	return marshal(string(s))
 }
 
 // OptInt is a count or a time in Unix milliseconds that Clerk renders as null
@@ -38,7 +38,7 @@ func (l List[T]) MarshalJSON() ([]byte, error) {
 	if len(l) == 0 {
 		return []byte("[]"), nil
 	}
-	return json.Marshal([]T(l))
+	return marshal([]T(l))
 }
 
 // Metadata is a JSON object as compact text, "" for {}. It is text rather than
