@@ -27,8 +27,9 @@ type Instance struct {
 	mu            sync.RWMutex
 	chacha        *rand.ChaCha8 // saved, so that ids go on after a load
 	rng           *rand.Rand
-	lastTick      int64 // newest updated_at, Unix ms
-	lastEvent     int64 // newest event's timestamp, Unix ms
+	texts         map[string]string // of a load
+	lastTick      int64             // newest updated_at, Unix ms
+	lastEvent     int64             // newest event's timestamp, Unix ms
 	listeners     []func(Event)
 	verifications map[Verification]*Verification
 	keys          []SigningKey
@@ -59,7 +60,7 @@ type Instance struct {
 
 func newInstance(s *State, number int, o InstanceOptions) *Instance {
 	in := &Instance{
-		now: s.now, chacha: newRand(s.seed, number), EmitCascade: o.EmitCascade,
+		now: s.now, chacha: newRand(s.seed, number), texts: map[string]string{},
 		users: newTable[*User](), organizations: newTable[*Organization](), memberships: newTable[*OrganizationMembership](),
 		orgInvites: newTable[*OrganizationInvitation](), domains: newTable[*OrganizationDomain](),
 		roles: newTable[*Role](), permissions: newTable[*Permission](), sessions: newTable[*Session](),
@@ -71,13 +72,19 @@ func newInstance(s *State, number int, o InstanceOptions) *Instance {
 		orgDomains: index{}, subscriptionItems: index{}, payerSubscriptions: index{},
 	}
 	in.rng = rand.New(in.chacha)
+	in.identify(o)
+	return in
+}
+
+// identify sets what an instance is known by; what is not given is made.
+func (in *Instance) identify(o InstanceOptions) {
 	in.ID = cmp.Or(o.ID, in.newID("ins_"))
 	in.Name = cmp.Or(o.Name, "app")
 	in.SecretKey = cmp.Or(o.SecretKey, in.newID("sk_live_"))
 	in.Issuer = cmp.Or(o.Issuer, "https://clerk."+in.Name+".example")
 	in.PublishableKey = cmp.Or(o.PublishableKey, publishableKey(in.Issuer))
 	in.plans = makePlans(in.ID)
-	return in
+	in.EmitCascade = o.EmitCascade
 }
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

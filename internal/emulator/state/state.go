@@ -104,13 +104,6 @@ type Event struct {
 	Body       []byte // JSON; not to be modified
 }
 
-// SeedOptions say how much to make.
-type SeedOptions struct {
-	Users         int
-	Organizations int
-	Memberships   int
-}
-
 // publishableKey is how Clerk tells SDKs the frontend API's host.
 func publishableKey(issuer string) string {
 	host := issuer
