@@ -41,32 +41,32 @@ func TestChaosMerge(t *testing.T) {
 // What befalls a message hangs on the seed and its number alone.
 func TestChaosBySeed(t *testing.T) {
 	t.Parallel()
-	all := Chaos{Duplicate: 0.3, Reorder: 0.3, Delay: 0.3, DelayMS: 1, Drop: 0.2, Burst: 0.3, BadSignature: 0.2, Corrupt: 0.2}
-	run := func(seed uint64, workers int, c Chaos) [][]string {
-		rc := newReceiver(t, nil)
-		s := newSender(t, Config{Seed: seed, Workers: workers, Chaos: c})
-		add(t, s, Endpoint{URL: rc.url})
-		send(t, s, 100, "user.created")
-		settle(t, s)
-		var fates [][]string
-		for _, d := range logged(t, s, Filter{}) {
-			fates = append(fates, d.Chaos)
+	synctest.Test(t, func(t *testing.T) {
+		rc, dial := pipedReceiver(t, nil)
+		run := func(seed uint64, workers int, c Chaos) (fates [][]string) {
+			s := newSender(t, Config{Seed: seed, Workers: workers, Chaos: c, Dial: dial})
+			add(t, s, Endpoint{URL: rc.url})
+			send(t, s, 100, "user.created")
+			settle(t, s)
+			for _, d := range logged(t, s, Filter{}) {
+				fates = append(fates, d.Chaos)
+			}
+			return fates
 		}
-		return fates
-	}
-	first := run(7, 64, all)
-	if diff := cmp.Diff(first, run(7, 2, all)); diff != "" {
-		t.Errorf("two runs of one seed differ:\n%s", diff)
-	}
-	if cmp.Equal(first, run(8, 64, all)) {
-		t.Error("another seed brings the same")
-	}
-	drops := run(7, 64, Chaos{Drop: 0.2})
-	for i := range drops {
-		if was, is := slices.Equal(first[i], []string{"drop"}), drops[i] != nil; was != is {
-			t.Errorf("message %d: dropped %v, but %v without the other troubles", i+1, was, is)
+		all := Chaos{Duplicate: 0.3, Reorder: 0.3, Delay: 0.3, Drop: 0.2, Burst: 0.3, BadSignature: 0.2, Corrupt: 0.2}
+		first := run(7, 64, all)
+		if diff := cmp.Diff(first, run(7, 2, all)); diff != "" {
+			t.Errorf("two runs of one seed differ:\n%s", diff)
 		}
-	}
+		if cmp.Equal(first, run(8, 64, all)) {
+			t.Error("another seed brings the same")
+		}
+		for i, fate := range run(7, 64, Chaos{Drop: 0.2}) {
+			if was := slices.Equal(first[i], []string{"drop"}); was != (fate != nil) {
+				t.Errorf("message %d: dropped %v, but not so without the other troubles", i+1, was)
+			}
+		}
+	})
 }
 
 func TestDuplicate(t *testing.T) {
@@ -89,19 +89,21 @@ func TestDuplicate(t *testing.T) {
 func TestForgeries(t *testing.T) {
 	t.Parallel()
 	for _, careless := range []bool{false, true} {
-		rc := newReceiver(t, func(w http.ResponseWriter, _ int, r request) {
+		rc := newReceiver(t, func(w http.ResponseWriter, nth int, r request) {
 			if !careless && !r.verifies(t, secretA) {
 				w.WriteHeader(http.StatusUnauthorized)
+			} else if nth == 3 { // the message: its retry is not preceded by forgeries
+				w.WriteHeader(http.StatusInternalServerError)
 			}
 		})
-		s := newSender(t, Config{Chaos: Chaos{BadSignature: 1, Corrupt: 1}})
+		s := newSender(t, Config{RetryScale: 1e-6, Chaos: Chaos{BadSignature: 1, Corrupt: 1}})
 		add(t, s, Endpoint{URL: rc.url, Secrets: []string{secretA}})
 		id := send(t, s, 1, "user.created")[0]
 		settle(t, s)
 		got := rc.requests()
-		same(t, "received", rc.ids(), []string{id, id, id})
-		if got[0].verifies(t, secretA) || got[1].verifies(t, secretA) || !got[2].verifies(t, secretA) {
-			t.Error("want two forgeries, then the message")
+		same(t, "received", rc.ids(), []string{id, id, id, id})
+		if got[0].verifies(t, secretA) || got[1].verifies(t, secretA) || !got[2].verifies(t, secretA) || !got[3].verifies(t, secretA) {
+			t.Error("want two forgeries, then the message and its retry")
 		}
 		if string(got[0].body) != string(got[2].body) || string(got[1].body) == string(got[2].body) || len(got[1].body) != len(got[2].body) {
 			t.Errorf("bodies:\n%s\n%s\n%s", got[0].body, got[1].body, got[2].body)

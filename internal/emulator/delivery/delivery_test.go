@@ -126,6 +126,9 @@ func TestReplayHurriesRetry(t *testing.T) {
 	add(t, s, Endpoint{URL: rc.url})
 	id := send(t, s, 1, "user.created")[0]
 	eventually(t, "a retry waits", func() bool { return one(t, s, Filter{}).NextAt > 0 })
+	if ids, err := s.ReplayMissing("", time.Time{}); err != nil || len(ids) != 0 {
+		t.Errorf("missing though it is to be tried again: %v, %v", ids, err)
+	}
 	if err := s.Replay(id, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -209,15 +212,13 @@ func drip(c net.Conn) {
 
 func TestEndpointRemovedMidway(t *testing.T) {
 	t.Parallel()
-	arrived := make(chan struct{}, 10)
-	rc := newReceiver(t, func(_ http.ResponseWriter, _ int, r request) { arrived <- struct{}{}; <-r.over })
+	rc := newReceiver(t, func(_ http.ResponseWriter, _ int, r request) { <-r.over })
 	other := newReceiver(t, nil)
-	s := newSender(t, Config{Workers: 2})
+	s := newSender(t, Config{Workers: 2, Timeout: time.Hour})
 	ep := add(t, s, Endpoint{URL: rc.url})
 	add(t, s, Endpoint{URL: other.url})
 	ids := send(t, s, 5, "user.created")
-	<-arrived
-	<-arrived
+	eventually(t, "as many under way as there are workers", func() bool { return len(rc.ids()) == 2 })
 	if err := s.Delete(ep.ID); err != nil {
 		t.Fatal(err)
 	}
