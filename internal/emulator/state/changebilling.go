@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"net/http"
 	"strings"
 )
 
@@ -57,8 +58,11 @@ func (in *Instance) UpdateSubscriptionStatus(req Request, id, status string) (*S
 	if old == nil {
 		return nil, NotFound("subscription", id)
 	}
+	if itemEventName(status) == "" || status == BillingUpcoming || status == BillingExpired { // an item's only
+		return nil, InvalidValue("status", status)
+	}
 	s := *old
-	s.UpdatedAt = c.advance(s.UpdatedAt)
+	s.Status, s.UpdatedAt = status, c.advance(s.UpdatedAt)
 	at, event := OptInt(c.lastTick), "subscription.updated"
 	switch status {
 	case BillingActive:
@@ -69,11 +73,7 @@ func (in *Instance) UpdateSubscriptionStatus(req Request, id, status string) (*S
 		s.CanceledAt = at
 	case BillingEnded:
 		s.EndedAt = at
-	case BillingAbandoned, BillingIncomplete:
-	default:
-		return nil, InvalidValue("status", status)
 	}
-	s.Status = status
 	c.subscriptions.put(&s)
 	c.emit(event, id, c.subscriptionEvent(&s))
 	return &s, nil
@@ -208,7 +208,7 @@ func (in *Instance) SettlePaymentAttempt(req Request, id, failureCode string) (*
 		return nil, NotFound("payment attempt", id)
 	}
 	if old.Status != PaymentPending {
-		return nil, refused(400, "payment_attempt_not_pending", "The payment attempt is not pending but "+old.Status+".")
+		return nil, refused(http.StatusBadRequest, "payment_attempt_not_pending", "The payment attempt is not pending but "+old.Status+".")
 	}
 	a := *old
 	a.UpdatedAt = c.advance(a.UpdatedAt)

@@ -149,8 +149,8 @@ func (in *Instance) RemovePhone(req Request, userID, phoneID string) (*User, err
 // address becomes one of the user's, if no one has it yet.
 func (in *Instance) LinkExternalAccount(req Request, userID string, p ExternalAccountParams) (*User, error) {
 	return in.editUser(req, userID, func(c *change, u *User) error {
-		if p.Provider == "" {
-			return Missing("provider")
+		if !strings.HasPrefix(p.Provider, "oauth_") {
+			return Invalid("provider", "oauth_<provider>")
 		}
 		if err := validEmail(p.EmailAddress); err != nil {
 			return err
@@ -166,14 +166,16 @@ func (in *Instance) LinkExternalAccount(req Request, userID string, p ExternalAc
 			},
 		}
 		u.ExternalAccounts = append(slices.Clone(u.ExternalAccounts), a)
-		c.linkEmail(u, p.EmailAddress, at, IdentificationLink{Type: p.Provider, ID: a.IdentificationID},
+		c.linkEmail(u, p.EmailAddress, at, List[IdentificationLink]{{Type: p.Provider, ID: a.IdentificationID}},
 			Verification{Object: "verification_from_oauth", Status: "verified", Strategy: "from_" + p.Provider})
 		return nil
 	})
 }
 
-// linkEmail adds a link to the user's address, or the address with the link.
-func (c *change) linkEmail(u *User, address string, at int64, link IdentificationLink, v Verification) {
+// linkEmail adds links to the user's address, or the address with the links.
+// Addresses of enterprise accounts have none: the specification's type of a
+// link allows only oauth_….
+func (c *change) linkEmail(u *User, address string, at int64, links List[IdentificationLink], v Verification) {
 	i := slices.IndexFunc(u.EmailAddresses, func(e EmailAddress) bool { return strings.EqualFold(e.EmailAddress, address) })
 	if i < 0 && c.emails[strings.ToLower(address)] != "" {
 		return
@@ -185,7 +187,7 @@ func (c *change) linkEmail(u *User, address string, at int64, link Identificatio
 		u.EmailAddresses[i].Verification = c.shared(v)
 	}
 	e := &u.EmailAddresses[i]
-	e.LinkedTo, e.UpdatedAt = append(slices.Clone(e.LinkedTo), link), at
+	e.LinkedTo, e.UpdatedAt = slices.Concat(e.LinkedTo, links), at
 	u.fixPrimaries()
 }
 
@@ -219,8 +221,7 @@ func (in *Instance) LinkEnterpriseAccount(req Request, userID string, p Enterpri
 		at := c.next()
 		a := c.newEnterpriseAccount(p, at)
 		u.EnterpriseAccounts = append(slices.Clone(u.EnterpriseAccounts), a)
-		c.linkEmail(u, p.EmailAddress, at, IdentificationLink{Type: a.Protocol, ID: a.ID},
-			Verification{Object: "verification_saml", Status: "verified", Strategy: "saml"})
+		c.linkEmail(u, p.EmailAddress, at, nil, Verification{Object: "verification_saml", Status: "verified", Strategy: "saml"})
 		return nil
 	})
 }
