@@ -57,7 +57,7 @@ func (in *Instance) CreateSession(req Request, p SessionParams) (*Session, error
 }
 
 func (c *change) sessionEvent(s *Session) sessionEvent {
-	return sessionEvent{Object: "session", sessionFields: (*sessionFields)(s), User: c.users.get(s.UserID)}
+	return sessionEvent{Object: "session", sessionFields: (*sessionFields)(s), User: c.users.get(s.UserID).rendered()}
 }
 
 // activity describes the device that the request came from, nil for none.

@@ -20,8 +20,8 @@
 // JSON in Clerk's Backend API shape comes from View: json.Marshal(in.View(r))
 // for any resource r. Some resources embed others (a membership has its
 // organization and user, a role its permissions); View looks them up as they
-// are now. A *User, *Organization, *Permission, *Session and *Invitation need
-// no View, it returns them as they are.
+// are now. A *User, *Organization, *Permission, *Session and *Invitation embed
+// nothing: json.Marshal renders them too, users more slowly.
 //
 // # Changing
 //
@@ -50,7 +50,8 @@
 //
 // # Memory
 //
-// A user takes about 700 bytes. The process that holds 100,000 of them stays
-// under 300 MB with GOMEMLIMIT=260MiB and GOGC=50 (see debug.SetMemoryLimit,
-// debug.SetGCPercent), which cost little: changes make little garbage.
+// 100,000 users with 100,000 memberships take 112 MB of live heap. With
+// GOMEMLIMIT=260MiB and GOGC=50 (debug.SetMemoryLimit, debug.SetGCPercent) the
+// process stays below 220 MB, with 300,000 memberships below 270 MB, also while
+// it saves or loads: both go resource by resource.
 package state

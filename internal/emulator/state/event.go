@@ -52,6 +52,9 @@ func (c *change) emit(kind, entityID string, data any) {
 	if len(c.listeners) == 0 {
 		return
 	}
+	if u, ok := data.(*User); ok {
+		data = u.rendered()
+	}
 	e := envelope{Data: data, Object: "event", Type: kind, Timestamp: c.lastEvent, InstanceID: c.ID}
 	e.Attributes.HTTPRequest.ClientIP, e.Attributes.HTTPRequest.UserAgent = c.req.ClientIP, c.req.UserAgent
 	body, err := marshal(e)

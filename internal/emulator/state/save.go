@@ -121,7 +121,7 @@ func (in *Instance) save(out *saver) {
 	view := in.view
 	saveTable(out, "permissions", in.permissions, func(p *Permission) any { return p })
 	saveTable(out, "roles", in.roles, func(r *Role) any { return view(r) })
-	saveTable(out, "users", in.users, func(u *User) any { return u })
+	saveTable(out, "users", in.users, func(u *User) any { return u.rendered() })
 	saveTable(out, "organizations", in.organizations, func(o *Organization) any { return o })
 	saveTable(out, "organization_memberships", in.memberships, func(m *OrganizationMembership) any { return view(m) })
 	saveTable(out, "organization_invitations", in.orgInvites, func(i *OrganizationInvitation) any {

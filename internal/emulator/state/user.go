@@ -127,26 +127,59 @@ type EnterpriseAccount struct {
 const lockoutSeconds = 3600
 
 // MarshalJSON renders the user with what is derived.
-func (u *User) MarshalJSON() ([]byte, error) {
-	type plain User
-	full := struct {
+func (u *User) MarshalJSON() ([]byte, error) { return marshal(u.rendered()) }
+
+type (
+	plainUser  User
+	plainEmail EmailAddress
+	plainPhone PhoneNumber
+
+	// userView is a user with what is derived. It and its addresses have no
+	// MarshalJSON: encoding/json scans the text of each that is inside another
+	// once more, and users are most of what is rendered.
+	userView struct {
 		Object               string            `json:"object"`
 		PrimaryWeb3WalletID  any               `json:"primary_web3_wallet_id"`
 		ProfileImageURL      string            `json:"profile_image_url"`
 		ImageURL             string            `json:"image_url"`
 		HasImage             bool              `json:"has_image"`
+		EmailAddresses       []emailView       `json:"email_addresses"`
+		PhoneNumbers         []phoneView       `json:"phone_numbers"`
 		Web3Wallets          emptyList         `json:"web3_wallets"`
 		Passkeys             emptyList         `json:"passkeys"`
 		SAMLAccounts         List[samlAccount] `json:"saml_accounts"`
 		LockoutExpires       OptInt            `json:"lockout_expires_in_seconds"`
 		VerificationAttempts *int              `json:"verification_attempts_remaining"`
-		*plain
-	}{Object: "user", ImageURL: imageURL(u.ImageID, u.ID), HasImage: u.ImageID != "", SAMLAccounts: u.samlAccounts(), plain: (*plain)(u)}
-	full.ProfileImageURL = full.ImageURL
-	if u.Locked {
-		full.LockoutExpires, full.VerificationAttempts = lockoutSeconds, new(int)
+		*plainUser
 	}
-	return marshal(full)
+	emailView struct {
+		Object string `json:"object"`
+		*plainEmail
+	}
+	phoneView struct {
+		Object      string `json:"object"`
+		BackupCodes any    `json:"backup_codes"`
+		*plainPhone
+	}
+)
+
+func (u *User) rendered() *userView {
+	v := &userView{
+		Object: "user", ImageURL: imageURL(u.ImageID, u.ID), HasImage: u.ImageID != "", SAMLAccounts: u.samlAccounts(),
+		EmailAddresses: make([]emailView, len(u.EmailAddresses)), PhoneNumbers: make([]phoneView, len(u.PhoneNumbers)),
+		plainUser: (*plainUser)(u),
+	}
+	v.ProfileImageURL = v.ImageURL
+	for i := range u.EmailAddresses {
+		v.EmailAddresses[i] = emailView{"email_address", (*plainEmail)(&u.EmailAddresses[i])}
+	}
+	for i := range u.PhoneNumbers {
+		v.PhoneNumbers[i] = phoneView{"phone_number", nil, (*plainPhone)(&u.PhoneNumbers[i])}
+	}
+	if u.Locked {
+		v.LockoutExpires, v.VerificationAttempts = lockoutSeconds, new(int)
+	}
+	return v
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -166,21 +199,12 @@ func (u *User) UnmarshalJSON(text []byte) error {
 
 // MarshalJSON renders the address.
 func (a EmailAddress) MarshalJSON() ([]byte, error) {
-	type plain EmailAddress
-	return marshal(struct {
-		Object string `json:"object"`
-		plain
-	}{"email_address", plain(a)})
+	return marshal(emailView{"email_address", (*plainEmail)(&a)})
 }
 
 // MarshalJSON renders the number.
 func (p PhoneNumber) MarshalJSON() ([]byte, error) {
-	type plain PhoneNumber
-	return marshal(struct {
-		Object      string `json:"object"`
-		BackupCodes any    `json:"backup_codes"`
-		plain
-	}{Object: "phone_number", plain: plain(p)})
+	return marshal(phoneView{"phone_number", nil, (*plainPhone)(&p)})
 }
 
 // MarshalJSON renders the account.

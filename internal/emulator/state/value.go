@@ -15,7 +15,13 @@ func (s OptString) MarshalJSON() ([]byte, error) {
 	if s == "" {
 		return []byte("null"), nil
 	}
-	return marshal(string(s))
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return marshal(string(s))
+		}
+	}
+	quoted := append(make([]byte, 0, len(s)+2), '"') // no encoder for what needs none
+	return append(append(quoted, s...), '"'), nil
 }
 
 // OptInt is a count or a time in Unix milliseconds that Clerk renders as null
@@ -70,8 +76,7 @@ func (m *Metadata) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Objects' names as Clerk has them; types without size, so that they cost a
-// resource nothing.
+// emptyList is a list that is always empty here (passkeys, wallets).
 type emptyList struct{}
 
 func (emptyList) MarshalJSON() ([]byte, error) { return []byte("[]"), nil }

@@ -11,6 +11,8 @@ func (in *Instance) View(resource any) any {
 
 func (in *Instance) view(resource any) any {
 	switch r := resource.(type) {
+	case *User:
+		return r.rendered()
 	case *OrganizationMembership:
 		return in.membershipView(r)
 	case *OrganizationInvitation:
@@ -240,8 +242,8 @@ func (in *Instance) waitlistView(w *WaitlistEntry, object string) *waitlistView 
 
 // sessionEvent is the event's form of a session: with the whole user.
 type sessionEvent struct {
-	Object string `json:"object"`
-	User   *User  `json:"user"`
+	Object string    `json:"object"`
+	User   *userView `json:"user"`
 	*sessionFields
 }
 
