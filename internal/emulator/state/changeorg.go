@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -33,7 +34,7 @@ func (in *Instance) CreateOrganization(req Request, p OrganizationParams) (*Orga
 		return nil, err
 	}
 	o.UpdatedAt = c.tick()
-	o.ID, o.CreatedAt = c.newID("org_"), cmpOr(p.CreatedAt, o.UpdatedAt)
+	o.ID, o.CreatedAt = c.newID("org_"), cmp.Or(p.CreatedAt, o.UpdatedAt)
 	if o.Slug == "" {
 		o.Slug = c.newSlug(o.Name)
 	}

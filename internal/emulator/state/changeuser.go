@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -30,24 +31,11 @@ func (c *change) createUser(p UserParams) (*User, error) {
 	if err := c.checkProfile(nil, u); err != nil {
 		return nil, err
 	}
-	for i, address := range p.EmailAddresses {
-		if err := c.checkEmail(address); err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(p.EmailAddresses[:i], func(a string) bool { return strings.EqualFold(a, address) }) {
-			return nil, taken("email_address", "email address")
-		}
-	}
-	for i, number := range p.PhoneNumbers {
-		if err := c.checkPhone(number); err != nil {
-			return nil, err
-		}
-		if slices.Contains(p.PhoneNumbers[:i], number) {
-			return nil, taken("phone_number", "phone number")
-		}
+	if err := c.checkContacts(p); err != nil {
+		return nil, err
 	}
 	u.UpdatedAt = c.tick()
-	u.ID, u.CreatedAt = c.newID("user_"), cmpOr(p.CreatedAt, u.UpdatedAt)
+	u.ID, u.CreatedAt = c.newID("user_"), cmp.Or(p.CreatedAt, u.UpdatedAt)
 	if p.Password {
 		u.PasswordLastUpdatedAt = OptInt(u.UpdatedAt)
 	}
@@ -66,14 +54,28 @@ func (c *change) createUser(p UserParams) (*User, error) {
 	return u, nil
 }
 
-func orTrue(b *bool) bool { return b == nil || *b }
-
-func cmpOr(a, b int64) int64 {
-	if a != 0 {
-		return a
+// checkContacts checks a new user's addresses and numbers, also against each other.
+func (c *change) checkContacts(p UserParams) error {
+	for i, address := range p.EmailAddresses {
+		if err := c.checkEmail(address); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(p.EmailAddresses[:i], func(a string) bool { return strings.EqualFold(a, address) }) {
+			return taken("email_address", "email address")
+		}
 	}
-	return b
+	for i, number := range p.PhoneNumbers {
+		if err := c.checkPhone(number); err != nil {
+			return err
+		}
+		if slices.Contains(p.PhoneNumbers[:i], number) {
+			return taken("phone_number", "phone number")
+		}
+	}
+	return nil
 }
+
+func orTrue(b *bool) bool { return b == nil || *b }
 
 // changeUser stores a changed copy of a user, unless edit refuses, and emits it.
 func (c *change) changeUser(id string, edit func(*User) error) (*User, error) {

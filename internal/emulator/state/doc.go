@@ -38,8 +38,20 @@
 // over the clock passed in, strictly increasing within an instance. More than
 // 1,000 changes a second push it ahead of the clock passed in. The event's
 // timestamp is 5 to 30 ms later and strictly increasing too. With
-// Request.KeepUpdatedAt a change of something that exists keeps its updated_at
-// (Clerk has been seen to do so), while the event's timestamp advances.
+// Request.KeepUpdatedAt a change of something that exists keeps its updated_at,
+// while the event's timestamp advances.
+//
+// # Events
+//
+// An event's data are the Backend API's object, with these differences, after
+// the official examples: a session has its user; an accepted invitation says
+// who accepted; a waitlist entry's object is waitlistEntry, a subscription
+// item's subscription_item; billing has other, flatter objects; a deletion is a
+// stub, but for a membership's, which is the whole object with its old
+// updated_at. private_metadata are in events, as in the examples. A sign-in
+// emits session.created and user.updated. TouchSession, ExpireSession and
+// DeleteWaitlistEntry emit nothing, for Clerk has no event for them; a role's
+// new key and permissions show in memberships without an event of theirs.
 //
 // # Deletions
 //
