@@ -3,14 +3,13 @@ package delivery
 import (
 	"encoding/hex"
 	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/emulator/nodetest"
 )
 
 func TestSignature(t *testing.T) {
@@ -131,21 +130,6 @@ func TestKSUID(t *testing.T) {
 // TestJavaScript lets Svix's own JavaScript library judge what is sent.
 func TestJavaScript(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("SKIPPED: Svix's JavaScript library did not judge our signatures: there is no %s here", name)
-		}
-	}
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("testdata/js")); err != nil {
-		t.Fatal(err)
-	}
-	install := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-
 	rc := newReceiver(t, nil)
 	s := newSender(t, Config{Chaos: Chaos{BadSignature: 1, Corrupt: 1}})
 	ep := add(t, s, Endpoint{URL: rc.url, Secrets: []string{secretA}, HeaderFamily: HeadersBoth})
@@ -169,10 +153,8 @@ func TestJavaScript(t *testing.T) {
 			want = append(want, []string{"refused: No matching signature found", "refused: No matching signature found", "accepted"}[i])
 		}
 	}
-	verify := exec.Command("node", filepath.Join(dir, "verify.mjs"))
-	verify.Stdin = strings.NewReader(lines.String())
-	out, err := verify.CombinedOutput()
-	if got := strings.Split(strings.TrimSpace(string(out)), "\n"); err != nil || !slices.Equal(got, want) {
-		t.Errorf("a wrong signature, a changed body and the message, each by both secrets: %q, want %q (%v)", got, want, err)
+	out := nodetest.Run(t, "deliveries.mjs", []byte(lines.String()))
+	if got := strings.Split(strings.TrimSpace(string(out)), "\n"); !slices.Equal(got, want) {
+		t.Errorf("a wrong signature, a changed body and the message, each by both secrets: %q, want %q", got, want)
 	}
 }

@@ -1,19 +1,14 @@
 package token_test
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/internal/emulator/nodetest"
 	"github.com/rollcall-dev/rollcall/internal/emulator/token"
 )
 
@@ -23,7 +18,7 @@ type nodeCase struct {
 	Cookie string `json:"cookie"`
 }
 
-// nodeResult is what read.mjs says of one case.
+// nodeResult is what tokens.mjs says of one case.
 type nodeResult struct {
 	ByPEM, ByJWKS string // why verifyToken refuses; "" where it accepts
 	Header        nodeAuth
@@ -41,10 +36,9 @@ type nodeAuth struct {
 // authenticateRequest by header and by cookies.
 func TestClerkBackend(t *testing.T) {
 	t.Parallel()
-	dir := nodeModules(t)
 	m := newMinter(t)
 	cases, permissions := nodeCases(t, m)
-	results := runNode(t, dir, m, cases)
+	results := runNode(t, m, cases)
 
 	for _, name := range []string{"v1", "v2", "long-lived", "v2 with a suffix", "v2 without"} {
 		r := results[name]
@@ -140,7 +134,7 @@ func nodeCases(t *testing.T, m *token.Minter) (cases []nodeCase, permissions []s
 	return cases, permissions
 }
 
-func runNode(t *testing.T, dir string, m *token.Minter, cases []nodeCase) map[string]nodeResult {
+func runNode(t *testing.T, m *token.Minter, cases []nodeCase) map[string]nodeResult {
 	t.Helper()
 	pem, err := m.Keys.PublicPEM()
 	if err != nil {
@@ -156,52 +150,10 @@ func runNode(t *testing.T, dir string, m *token.Minter, cases []nodeCase) map[st
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := exec.CommandContext(t.Context(), "node", "read.mjs")
-	node.Dir = dir
-	node.Stdin = bytes.NewReader(input)
-	var complaints bytes.Buffer
-	node.Stderr = &complaints
-	output, err := node.Output()
-	if err != nil {
-		t.Fatalf("node read.mjs: %v\n%s", err, complaints.String())
-	}
+	output := nodetest.Run(t, "tokens.mjs", input)
 	var results map[string]nodeResult
 	if err := json.Unmarshal(output, &results); err != nil {
-		t.Fatalf("read.mjs printed %s: %v", output, err)
+		t.Fatalf("tokens.mjs printed %s: %v", output, err)
 	}
 	return results
-}
-
-// nodeModules is testdata/js with what its lock file names installed, once for
-// each lock file.
-func nodeModules(t *testing.T) string {
-	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("NOT TESTED against @clerk/backend: %s isn't installed", tool)
-		}
-	}
-	dir := filepath.Join("testdata", "js")
-	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(lock)
-	want := hex.EncodeToString(sum[:])
-	stamp := filepath.Join(dir, "node_modules", ".installed")
-	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
-		return dir
-	}
-	npm := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-	npm.Dir = dir
-	if out, err := npm.CombinedOutput(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-		t.Skipf("NOT TESTED against @clerk/backend: npm ci: %v\n%s", err, out)
-	}
-	if err := os.WriteFile(stamp, []byte(want), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
