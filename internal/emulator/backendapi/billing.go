@@ -50,7 +50,7 @@ func listSubscriptionItems(r *request) (any, error) {
 			(payer == "" || plan != nil && plan.ForOrgs == (payer == "org")) &&
 			(query == "" || contains(i.ID, query) || plan != nil && contains(plan.Name, query))
 	})
-	return paged(r, newestFirst[*state.SubscriptionItem]().apply(found), p), nil
+	return paged(r, found, newestFirst[*state.SubscriptionItem](), p), nil
 }
 
 func hasBillingStatus(i *state.SubscriptionItem, status string) bool {

@@ -1,7 +1,6 @@
 package backendapi
 
 import (
-	"cmp"
 	"strings"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -12,7 +11,7 @@ var enrollmentModes = []string{"manual_invitation", "automatic_invitation", "aut
 
 var domainOrders = orders[*state.OrganizationDomain]{
 	"created_at": nil,
-	"name":       func(a, b *state.OrganizationDomain) int { return cmp.Compare(a.Name, b.Name) },
+	"name":       func(v *state.OrganizationDomain) sortKey { return sortKey{text: v.Name} },
 }
 
 // A domainFilter is what both lists of domains can ask.
@@ -47,7 +46,7 @@ func listAllDomains(r *request) (any, error) {
 		return f.matches(d) && (org == "" || d.OrganizationID == org) && names.allows(strings.ToLower(d.Name)) &&
 			(query == "" || matchesDomain(d, query))
 	})
-	return paged(r, o.apply(found), p), nil
+	return paged(r, found, o, p), nil
 }
 
 func matchesDomain(d *state.OrganizationDomain, query string) bool {
@@ -70,7 +69,7 @@ func listDomains(r *request) (any, error) {
 	found := where(r.inst.Domains(), func(d *state.OrganizationDomain) bool {
 		return d.OrganizationID == org.ID && f.matches(d)
 	})
-	return paged(r, newestFirst[*state.OrganizationDomain]().apply(found), p), nil
+	return paged(r, found, newestFirst[*state.OrganizationDomain](), p), nil
 }
 
 // domain is the one of the path.

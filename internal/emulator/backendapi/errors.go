@@ -47,11 +47,6 @@ func fail(status int, code, message, long string) *apiError {
 	return &apiError{status: status, items: []errorItem{{Message: message, LongMessage: long, Code: code}}}
 }
 
-func (e *apiError) with(key string, value any) *apiError {
-	e.items[0].Meta = map[string]any{key: value}
-	return e
-}
-
 var (
 	errHeaderFormat = fail(http.StatusUnauthorized, "authorization_header_format_invalid",
 		"Invalid Authorization header format",
@@ -87,11 +82,6 @@ func errAPIVersion(given string) *apiError {
 func errContentType(given string) *apiError {
 	return fail(http.StatusUnsupportedMediaType, "unsupported_content_type", "Content-Type is unsupported",
 		fmt.Sprintf("Content-Type %s is unsupported. You should use application/json instead.", given))
-}
-
-func errNoneWithID(resource, id string) *apiError {
-	return fail(http.StatusNotFound, "resource_not_found", "not found",
-		fmt.Sprintf("No %s was found with id %s.", resource, id))
 }
 
 // form is a 422 about parameters of the request.

@@ -6,7 +6,7 @@ import "github.com/rollcall-dev/rollcall/internal/emulator/state"
 // addresses and phone numbers, which the API treats alike.
 type identifier struct {
 	name    string // of the object, and of the parameter with its text
-	of      func(*state.User) map[string]any
+	of      func(*state.User) []identified
 	primary func(id string) state.UserUpdate
 
 	add    func(in *state.Instance, req state.Request, userID, text string, verified bool) (*state.User, string, error)
@@ -14,14 +14,20 @@ type identifier struct {
 	remove func(in *state.Instance, req state.Request, userID, id string) (*state.User, error)
 }
 
+// identified is one of a user's identifiers.
+type identified struct {
+	id       string
+	resource any
+}
+
 var emailAddresses = identifier{
 	name: "email_address",
-	of: func(u *state.User) map[string]any {
-		byID := make(map[string]any, len(u.EmailAddresses))
-		for _, e := range u.EmailAddresses {
-			byID[e.ID] = e
+	of: func(u *state.User) []identified {
+		all := make([]identified, len(u.EmailAddresses))
+		for i := range u.EmailAddresses {
+			all[i] = identified{u.EmailAddresses[i].ID, &u.EmailAddresses[i]}
 		}
-		return byID
+		return all
 	},
 	primary: func(id string) state.UserUpdate { return state.UserUpdate{PrimaryEmailAddressID: &id} },
 	add:     (*state.Instance).AddEmail, verify: (*state.Instance).VerifyEmail, remove: (*state.Instance).RemoveEmail,
@@ -29,23 +35,33 @@ var emailAddresses = identifier{
 
 var phoneNumbers = identifier{
 	name: "phone_number",
-	of: func(u *state.User) map[string]any {
-		byID := make(map[string]any, len(u.PhoneNumbers))
-		for _, p := range u.PhoneNumbers {
-			byID[p.ID] = p
+	of: func(u *state.User) []identified {
+		all := make([]identified, len(u.PhoneNumbers))
+		for i := range u.PhoneNumbers {
+			all[i] = identified{u.PhoneNumbers[i].ID, &u.PhoneNumbers[i]}
 		}
-		return byID
+		return all
 	},
 	primary: func(id string) state.UserUpdate { return state.UserUpdate{PrimaryPhoneNumberID: &id} },
 	add:     (*state.Instance).AddPhone, verify: (*state.Instance).VerifyPhone, remove: (*state.Instance).RemovePhone,
 }
 
-// find returns the one of the path and whose it is. State finds users, so it
-// looks at them all.
+// one returns the user's identifier of this id; it fails if there is none.
+func (k identifier) one(u *state.User, id string) (any, error) {
+	for _, i := range k.of(u) {
+		if i.id == id {
+			return i.resource, nil
+		}
+	}
+	return nil, errNotFound
+}
+
+// find returns whose the one of the path is. State finds users, so it looks at
+// them all.
 func (k identifier) find(r *request) (owner *state.User, id string, err error) {
 	id = r.PathValue(k.name + "_id")
 	for _, u := range r.inst.Users() {
-		if k.of(u)[id] != nil {
+		if _, err := k.one(u, id); err == nil {
 			return u, id, nil
 		}
 	}
@@ -57,7 +73,7 @@ func (k identifier) get(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.of(u)[id], nil
+	return k.one(u, id)
 }
 
 // wish is what a request asks of an identifier. Second factors aren't emulated.
@@ -84,7 +100,7 @@ func (k identifier) create(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.of(u)[id], nil
+	return k.one(u, id)
 }
 
 func (k identifier) update(r *request) (any, error) {
@@ -106,7 +122,7 @@ func (k identifier) update(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.of(u)[id], nil
+	return k.one(u, id)
 }
 
 func (k identifier) delete(r *request) (any, error) {
@@ -144,10 +160,10 @@ func (k identifier) replace(r *request) (any, error) {
 	if u, err = r.inst.UpdateUser(r.change(), u.ID, k.primary(id)); err != nil {
 		return nil, err
 	}
-	for other := range k.of(old) {
-		if u, err = k.remove(r.inst, r.change(), u.ID, other); err != nil {
+	for _, other := range k.of(old) {
+		if u, err = k.remove(r.inst, r.change(), u.ID, other.id); err != nil {
 			return nil, err
 		}
 	}
-	return k.of(u)[id], nil
+	return k.one(u, id)
 }

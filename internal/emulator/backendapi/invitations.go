@@ -1,7 +1,6 @@
 package backendapi
 
 import (
-	"cmp"
 	"strings"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -9,8 +8,8 @@ import (
 
 var invitationOrders = orders[*state.Invitation]{
 	"created_at":    nil,
-	"email_address": func(a, b *state.Invitation) int { return cmp.Compare(a.EmailAddress, b.EmailAddress) },
-	"expires_at":    func(a, b *state.Invitation) int { return cmp.Compare(a.ExpiresAt, b.ExpiresAt) },
+	"email_address": func(v *state.Invitation) sortKey { return sortKey{text: v.EmailAddress} },
+	"expires_at":    func(v *state.Invitation) sortKey { return sortKey{number: int64(v.ExpiresAt)} },
 }
 
 // listInvitations leaves the revoked ones out, unless they are asked for.
@@ -24,7 +23,7 @@ func listInvitations(r *request) (any, error) {
 		}
 		return query == "" || contains(i.EmailAddress, query) || contains(i.ID, query)
 	})
-	return maybePaged(r, q, o.apply(found), p)
+	return maybePaged(r, q, found, o, p)
 }
 
 func readInvitation(b *body) state.InvitationParams {

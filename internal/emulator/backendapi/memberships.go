@@ -1,23 +1,18 @@
 package backendapi
 
-import (
-	"cmp"
+import "github.com/rollcall-dev/rollcall/internal/emulator/state"
 
-	"github.com/rollcall-dev/rollcall/internal/emulator/state"
-)
-
-// membershipOrders are those of an instance, whose users they compare.
+// membershipOrders are those of an instance, by its users' fields.
 func membershipOrders(in *state.Instance) orders[*state.OrganizationMembership] {
-	byUser := func(compare func(a, b *state.User) int) func(a, b *state.OrganizationMembership) int {
-		return func(a, b *state.OrganizationMembership) int {
-			// A user who was deleted a moment ago counts as one without anything.
-			ua, ub := cmp.Or(in.User(a.UserID), &state.User{}), cmp.Or(in.User(b.UserID), &state.User{})
-			return compare(ua, ub)
-		}
-	}
 	by := orders[*state.OrganizationMembership]{"created_at": nil}
 	for _, field := range []string{"phone_number", "email_address", "first_name", "last_name", "username"} {
-		by[field] = byUser(userOrders[field])
+		key := userOrders[field]
+		by[field] = func(m *state.OrganizationMembership) sortKey {
+			if u := in.User(m.UserID); u != nil {
+				return key(u)
+			}
+			return sortKey{} // deleted a moment ago
+		}
 	}
 	return by
 }
@@ -28,7 +23,7 @@ func listAllMemberships(r *request) (any, error) {
 	if err := q.err(); err != nil {
 		return nil, err
 	}
-	return paged(r, o.apply(r.inst.Memberships()), p), nil
+	return paged(r, r.inst.Memberships(), o, p), nil
 }
 
 func listMemberships(r *request) (any, error) {
@@ -49,7 +44,7 @@ func listMemberships(r *request) (any, error) {
 		u := r.inst.User(m.UserID)
 		return u != nil && f.matches(u) && created.holds(m.CreatedAt) && roles.allows(m.Role)
 	})
-	return paged(r, o.apply(found), p), nil
+	return paged(r, found, o, p), nil
 }
 
 func listMembershipsOfUser(r *request) (any, error) {
@@ -63,7 +58,7 @@ func listMembershipsOfUser(r *request) (any, error) {
 		return nil, err
 	}
 	memberships := r.inst.MembershipsOfUser(u.ID)
-	return paged(r, newestFirst[*state.OrganizationMembership]().apply(memberships), p), nil
+	return paged(r, memberships, newestFirst[*state.OrganizationMembership](), p), nil
 }
 
 func createMembership(r *request) (any, error) {

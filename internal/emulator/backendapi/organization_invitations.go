@@ -1,7 +1,6 @@
 package backendapi
 
 import (
-	"cmp"
 	"strings"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -14,7 +13,7 @@ var invitationStatuses = []string{state.StatusPending, state.StatusAccepted, sta
 
 var organizationInvitationOrders = orders[*state.OrganizationInvitation]{
 	"created_at":    nil,
-	"email_address": func(a, b *state.OrganizationInvitation) int { return cmp.Compare(a.EmailAddress, b.EmailAddress) },
+	"email_address": func(v *state.OrganizationInvitation) sortKey { return sortKey{text: v.EmailAddress} },
 }
 
 func listAllOrganizationInvitations(r *request) (any, error) {
@@ -27,7 +26,7 @@ func listAllOrganizationInvitations(r *request) (any, error) {
 	found := where(r.inst.OrganizationInvitations(), func(i *state.OrganizationInvitation) bool {
 		return statuses.allows(i.Status) && (query == "" || contains(i.EmailAddress, query))
 	})
-	return pagedWithOrganizations(r, o.apply(found), p), nil
+	return pagedWithOrganizations(r, found, o, p), nil
 }
 
 // listOrganizationInvitationsOfUser lists those to any of the user's addresses.
@@ -44,7 +43,7 @@ func listOrganizationInvitationsOfUser(r *request) (any, error) {
 	found := where(r.inst.OrganizationInvitations(), func(i *state.OrganizationInvitation) bool {
 		return statuses.allows(i.Status) && (i.UserID == u.ID || hasAddress(u, i.EmailAddress))
 	})
-	return pagedWithOrganizations(r, newestFirst[*state.OrganizationInvitation]().apply(found), p), nil
+	return pagedWithOrganizations(r, found, newestFirst[*state.OrganizationInvitation](), p), nil
 }
 
 func hasAddress(u *state.User, address string) bool {
@@ -56,8 +55,8 @@ func hasAddress(u *state.User, address string) bool {
 	return false
 }
 
-func pagedWithOrganizations(r *request, all []*state.OrganizationInvitation, p page) listed {
-	page := cut(all, p)
+func pagedWithOrganizations(r *request, all []*state.OrganizationInvitation, o order[*state.OrganizationInvitation], p page) listed {
+	page := o.cut(all, p)
 	rendered := make([]any, len(page))
 	for i, inv := range page {
 		rendered[i] = r.inst.InvitationWithOrganization(inv)
@@ -88,7 +87,7 @@ func (r *request) organizationInvitations(q *query, statuses choice) (any, error
 		return i.OrganizationID == org.ID && statuses.allows(i.Status) &&
 			(address == "" || strings.EqualFold(i.EmailAddress, address))
 	})
-	return paged(r, o.apply(found), p), nil
+	return paged(r, found, o, p), nil
 }
 
 // organizationInvitation is the one of the path.
@@ -161,7 +160,7 @@ func createOrganizationInvitations(r *request) (any, error) {
 			return nil, err
 		}
 	}
-	return paged(r, made, page{limit: len(made)}), nil
+	return paged(r, made, order[*state.OrganizationInvitation]{}, page{limit: len(made)}), nil
 }
 
 func revokeOrganizationInvitation(r *request) (any, error) {

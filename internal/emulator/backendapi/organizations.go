@@ -1,7 +1,7 @@
 package backendapi
 
 import (
-	"cmp"
+	"encoding/json"
 	"strings"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -9,15 +9,14 @@ import (
 
 var organizationOrders = orders[*state.Organization]{
 	"created_at":    nil,
-	"name":          func(a, b *state.Organization) int { return cmp.Compare(a.Name, b.Name) },
-	"members_count": func(a, b *state.Organization) int { return cmp.Compare(a.MembersCount, b.MembersCount) },
+	"name":          func(v *state.Organization) sortKey { return sortKey{text: v.Name} },
+	"members_count": func(v *state.Organization) sortKey { return sortKey{number: v.MembersCount} },
 }
 
 func listOrganizations(r *request) (any, error) {
 	q := r.query()
 	query, ids, users := strings.ToLower(q.text("query")), q.signed("organization_id"), q.signed("user_id")
-	q.boolean("include_members_count") // the counts are always there
-	q.boolean("include_missing_member_with_elevated_permissions")
+	omit := readOmissions(q)
 	o, p := readOrder(q, organizationOrders), q.page()
 	if err := q.err(); err != nil {
 		return nil, err
@@ -27,7 +26,43 @@ func listOrganizations(r *request) (any, error) {
 		return ids.allows(org.ID) && (wanted == nil || wanted[org.ID]) && !unwanted[org.ID] &&
 			(query == "" || strings.EqualFold(org.ID, query) || contains(org.Name, query) || contains(org.Slug, query))
 	})
-	return paged(r, o.apply(found), p), nil
+	page := o.cut(found, p)
+	l := listed{Data: make([]any, len(page)), TotalCount: len(found)}
+	for i, org := range page {
+		l.Data[i] = withoutFields{org, omit}
+	}
+	return l, nil
+}
+
+// readOmissions are the fields that Clerk has only for who asks for them.
+func readOmissions(q *query) (omit []string) {
+	for _, field := range []string{"members_count", "missing_member_with_elevated_permissions"} {
+		if asked, _ := q.boolean("include_" + field); !asked {
+			omit = append(omit, field)
+		}
+	}
+	return omit
+}
+
+// withoutFields renders a resource but for some fields.
+type withoutFields struct {
+	resource any
+	omit     []string
+}
+
+func (w withoutFields) MarshalJSON() ([]byte, error) {
+	whole, err := json.Marshal(w.resource)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(whole, &fields); err != nil {
+		return nil, err
+	}
+	for _, field := range w.omit {
+		delete(fields, field)
+	}
+	return json.Marshal(fields)
 }
 
 // organizationsOf are the ids of the organizations that one of the users is in;
@@ -57,7 +92,18 @@ func (r *request) organization() (*state.Organization, error) {
 	return nil, errOrganization
 }
 
-func getOrganization(r *request) (any, error) { return r.show(r.organization()) }
+func getOrganization(r *request) (any, error) {
+	q := r.query()
+	omit := readOmissions(q)
+	if err := q.err(); err != nil {
+		return nil, err
+	}
+	org, err := r.organization()
+	if err != nil {
+		return nil, err
+	}
+	return withoutFields{org, omit}, nil
+}
 
 func createOrganization(r *request) (any, error) {
 	b, err := r.object()

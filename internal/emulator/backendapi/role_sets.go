@@ -72,7 +72,7 @@ func listRoleSets(r *request) (any, error) {
 		all = append(all, set)
 	}
 	l := listed{Data: []any{}, TotalCount: len(all)}
-	for _, set := range cut(all, p) {
+	for _, set := range newestFirst[roleSet]().cut(all, p) {
 		l.Data = append(l.Data, set)
 	}
 	return l, nil

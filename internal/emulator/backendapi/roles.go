@@ -1,7 +1,6 @@
 package backendapi
 
 import (
-	"cmp"
 	"strings"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -9,14 +8,14 @@ import (
 
 var roleOrders = orders[*state.Role]{
 	"created_at": nil,
-	"name":       func(a, b *state.Role) int { return cmp.Compare(a.Name, b.Name) },
-	"key":        func(a, b *state.Role) int { return cmp.Compare(a.Key, b.Key) },
+	"name":       func(v *state.Role) sortKey { return sortKey{text: v.Name} },
+	"key":        func(v *state.Role) sortKey { return sortKey{text: v.Key} },
 }
 
 var permissionOrders = orders[*state.Permission]{
 	"created_at": nil,
-	"name":       func(a, b *state.Permission) int { return cmp.Compare(a.Name, b.Name) },
-	"key":        func(a, b *state.Permission) int { return cmp.Compare(a.Key, b.Key) },
+	"name":       func(v *state.Permission) sortKey { return sortKey{text: v.Name} },
+	"key":        func(v *state.Permission) sortKey { return sortKey{text: v.Key} },
 }
 
 // matchesKeyed is the query of roles, permissions and role sets: the whole id,
@@ -34,7 +33,7 @@ func listRoles(r *request) (any, error) {
 	found := where(r.inst.Roles(), func(role *state.Role) bool {
 		return matchesKeyed(query, role.ID, role.Name, role.Key)
 	})
-	return paged(r, o.apply(found), p), nil
+	return paged(r, found, o, p), nil
 }
 
 func (r *request) role() (*state.Role, error) {
@@ -107,7 +106,7 @@ func listPermissions(r *request) (any, error) {
 	found := where(r.inst.Permissions(), func(perm *state.Permission) bool {
 		return matchesKeyed(query, perm.ID, perm.Name, perm.Key)
 	})
-	return paged(r, o.apply(found), p), nil
+	return paged(r, found, o, p), nil
 }
 
 func getPermission(r *request) (any, error) {

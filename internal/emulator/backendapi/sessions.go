@@ -31,7 +31,7 @@ func listSessions(r *request) (any, error) {
 	found := where(all(), func(s *state.Session) bool {
 		return (clientID == "" || s.ClientID == clientID) && (status == "" || s.Status == status)
 	})
-	return maybePaged(r, q, newestFirst[*state.Session]().apply(found), p)
+	return maybePaged(r, q, found, newestFirst[*state.Session](), p)
 }
 
 // session is the one of the path.

@@ -26,7 +26,7 @@ func listUsers(r *request) (any, error) {
 	} else {
 		users = f.from(r.inst, following(r.inst, cursor, o.desc))
 	}
-	return views(r, cut(o.apply(users), p)), nil
+	return views(r, o.cut(users, p)), nil
 }
 
 // checkCursor rejects what starting_after can't be combined with, and a cursor
@@ -183,7 +183,7 @@ func updateUser(r *request) (any, error) {
 		p.UnsafeMetadata = b.metadata("unsafe_metadata")
 	}
 	signOut := b.boolean("sign_out_of_other_sessions").value
-	b.ignore("primary_web3_wallet_id", "notify_primary_email_address_changed", "skip_password_checks", "skip_legal_checks", "profile_image")
+	b.ignore("primary_web3_wallet_id", "notify_primary_email_address_changed", "skip_password_checks", "skip_legal_checks")
 	if err := b.err(); err != nil {
 		return nil, err
 	}

@@ -174,14 +174,14 @@ func hasPhone(u *state.User, part string) bool {
 // userOrders are the fields that users can be ordered by.
 var userOrders = orders[*state.User]{
 	"created_at":      nil,
-	"updated_at":      func(a, b *state.User) int { return cmp.Compare(a.UpdatedAt, b.UpdatedAt) },
-	"last_active_at":  func(a, b *state.User) int { return cmp.Compare(a.LastActiveAt, b.LastActiveAt) },
-	"last_sign_in_at": func(a, b *state.User) int { return cmp.Compare(a.LastSignInAt, b.LastSignInAt) },
-	"email_address":   func(a, b *state.User) int { return cmp.Compare(primaryEmail(a), primaryEmail(b)) },
-	"phone_number":    func(a, b *state.User) int { return cmp.Compare(primaryPhone(a), primaryPhone(b)) },
-	"username":        func(a, b *state.User) int { return cmp.Compare(a.Username, b.Username) },
-	"first_name":      func(a, b *state.User) int { return cmp.Compare(a.FirstName, b.FirstName) },
-	"last_name":       func(a, b *state.User) int { return cmp.Compare(a.LastName, b.LastName) },
+	"updated_at":      func(v *state.User) sortKey { return sortKey{number: v.UpdatedAt} },
+	"last_active_at":  func(v *state.User) sortKey { return sortKey{number: int64(v.LastActiveAt)} },
+	"last_sign_in_at": func(v *state.User) sortKey { return sortKey{number: int64(v.LastSignInAt)} },
+	"email_address":   func(v *state.User) sortKey { return sortKey{text: primaryEmail(v)} },
+	"phone_number":    func(v *state.User) sortKey { return sortKey{text: primaryPhone(v)} },
+	"username":        func(v *state.User) sortKey { return sortKey{text: string(v.Username)} },
+	"first_name":      func(v *state.User) sortKey { return sortKey{text: string(v.FirstName)} },
+	"last_name":       func(v *state.User) sortKey { return sortKey{text: string(v.LastName)} },
 	"web3wallet":      nil, // no user has one
 }
 

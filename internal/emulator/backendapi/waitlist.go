@@ -1,7 +1,6 @@
 package backendapi
 
 import (
-	"cmp"
 	"strings"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -18,8 +17,8 @@ func waitlistOrders(in *state.Instance) orders[*state.WaitlistEntry] {
 	}
 	return orders[*state.WaitlistEntry]{
 		"created_at":    nil,
-		"email_address": func(a, b *state.WaitlistEntry) int { return cmp.Compare(a.EmailAddress, b.EmailAddress) },
-		"invited_at":    func(a, b *state.WaitlistEntry) int { return cmp.Compare(invitedAt(a), invitedAt(b)) },
+		"email_address": func(v *state.WaitlistEntry) sortKey { return sortKey{text: v.EmailAddress} },
+		"invited_at":    func(v *state.WaitlistEntry) sortKey { return sortKey{number: invitedAt(v)} },
 	}
 }
 
@@ -35,7 +34,7 @@ func listWaitlist(r *request) (any, error) {
 		return (status == "" || e.Status == status) &&
 			(query == "" || contains(e.EmailAddress, query) || contains(e.ID, query))
 	})
-	return paged(r, o.apply(found), p), nil
+	return paged(r, found, o, p), nil
 }
 
 func createWaitlistEntry(r *request) (any, error) {
