@@ -49,18 +49,18 @@ func putState(c *call) (any, error) {
 	if err := s.writeEnvFile(); err != nil { // the keys are others
 		return nil, s.internal("write the environment file", err)
 	}
-	return summaryOf(s.world.Load()), nil
+	return map[string]any{"instances": s.Instances()}, nil
 }
 
 func resetState(c *call) (any, error) {
 	if err := c.server.reset(c.Context(), nil); err != nil {
 		return nil, c.server.internal("reset", err)
 	}
-	return summaryOf(c.server.world.Load()), nil
+	return map[string]any{"instances": c.server.Instances()}, nil
 }
 
-// summary is how much an instance holds.
-type summary struct {
+// Summary is how much an instance holds.
+type Summary struct {
 	ID            string `json:"id"`
 	Name          string `json:"name"`
 	Users         int    `json:"users"`
@@ -68,21 +68,22 @@ type summary struct {
 	Memberships   int    `json:"organization_memberships"`
 }
 
-func (i *instance) summary() summary {
-	return summary{i.ID, i.Name, len(i.Users()), len(i.Organizations()), len(i.Memberships())}
+func (i *instance) summary() Summary {
+	return Summary{i.ID, i.Name, len(i.Users()), len(i.Organizations()), len(i.Memberships())}
 }
 
-func summaryOf(w *world) map[string]any {
-	all := []summary{}
-	for _, i := range w.all() {
+// Instances are the instances, in order of creation.
+func (s *Server) Instances() []Summary {
+	all := []Summary{}
+	for _, i := range s.world.Load().all() {
 		all = append(all, i.summary())
 	}
-	return map[string]any{"instances": all}
+	return all
 }
 
 // instanceView is an instance with all that gives access to it.
 type instanceView struct {
-	summary
+	Summary
 	SecretKey      string            `json:"secret_key"`
 	PublishableKey string            `json:"publishable_key"`
 	Issuer         string            `json:"issuer"`
@@ -92,7 +93,7 @@ type instanceView struct {
 
 func (s *Server) view(i *instance) (instanceView, error) {
 	v := instanceView{
-		summary: i.summary(), SecretKey: i.SecretKey, PublishableKey: i.PublishableKey, Issuer: i.Issuer,
+		Summary: i.summary(), SecretKey: i.SecretKey, PublishableKey: i.PublishableKey, Issuer: i.Issuer,
 		JWKSURL: s.URL() + "/instances/" + i.ID + "/.well-known/jwks.json", Environment: map[string]string{},
 	}
 	vars, err := i.environment(s.URL())
