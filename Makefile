@@ -26,7 +26,7 @@ dev: ## run everything on this machine: NATS, Postgres, ingest and a store
 	@exec bin/rollcall dev
 
 .PHONY: build
-build: ## build bin/rollcall
+build: ## build bin/rollcall and bin/clerkemu
 	@# VERSION says it all, and Go's own stamp fails in a checkout that another user owns.
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
 

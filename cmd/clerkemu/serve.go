@@ -26,6 +26,9 @@ const (
 // drainWithin is how long requests, and then deliveries, may take at a stop.
 const drainWithin = 4 * time.Second
 
+// saveEvery bounds what a crash loses of --state.
+const saveEvery = 5 * time.Second
+
 type serveOptions struct {
 	emulator.Options
 	traffic, logLevel string
@@ -60,9 +63,10 @@ stops; then --users, --orgs and --memberships are for a FILE that isn't there.`,
 	f.IntVar(&s.Population.Organizations, "orgs", 0, "organizations to make (default: one for ten users)")
 	f.IntVar(&s.Population.Memberships, "memberships", 0, "memberships to make (default: twice the users, where there are organizations)")
 	f.StringArrayVar(&s.Instances, "instance", nil, "name of an instance (repeatable; default: one, app)")
-	f.StringVar(&s.StateFile, "state", "", "file to load the state from, and to save it to at the end")
+	f.StringVar(&s.StateFile, "state", "", "file to load the state from, and to save it to every few seconds and at the end")
 	f.StringArrayVar(&s.WebhookURLs, "webhook-url", nil, "webhook endpoint of the first instance (repeatable)")
-	f.StringVar(&s.WebhookSecret, "webhook-secret", "", "signing secret of those, whsec_… (default: one of each one's own)")
+	f.StringVar(&s.WebhookSecret, "webhook-secret", os.Getenv("CLERK_WEBHOOK_SIGNING_SECRET"), "signing secret of those, whsec_… (default: CLERK_WEBHOOK_SIGNING_SECRET, else one of each one's own)")
+	f.Lookup("webhook-secret").DefValue = "" // a help that shows it would tell it
 	f.StringVar(&s.traffic, "traffic", "0/s", "believable changes, in events a second")
 	f.Float64Var(&s.RetryScale, "retry-scale", 1, "multiplies the times of retries: 0.001 makes 5 minutes 0.3 s")
 	f.IntVar(&s.rateLimit, "rate-limit", backendapi.DefaultRateLimit.Requests, "requests of an instance to the Backend API in 10 s, then 429; 0 for no limit")
@@ -92,7 +96,7 @@ func (s *serveOptions) resolve(c *cobra.Command) error {
 		p.Memberships = 2 * p.Users
 	}
 	s.RateLimit = &backendapi.RateLimit{Requests: s.rateLimit, Window: backendapi.DefaultRateLimit.Window}
-	s.DrainTimeout = drainWithin
+	s.DrainTimeout, s.SaveEvery = drainWithin, saveEvery
 	s.Log, err = newLogger(s.logLevel)
 	return err
 }

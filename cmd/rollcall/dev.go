@@ -29,12 +29,17 @@ import (
 const devIngestAddr = "127.0.0.1:8080"
 
 func newDev(o *options) *cobra.Command {
-	return &cobra.Command{
+	emulate := false
+	c := &cobra.Command{
 		Use: "dev", Short: "Run everything on this machine, for development", Args: noArgs,
 		Long: `Run all roles in one process, with an embedded NATS JetStream and a private
 Postgres (DATABASE_URL and NATS_URL are used instead where set). What it listens
-on is printed, and written to DIR/dev.env. State stays in DIR (--data).`,
+on is printed, and written to DIR/dev.env. State stays in DIR (--data).
+
+With --emulate a Clerk for tests stands beside it (see clerkemu --help), already
+wired: users sign up, join organizations and leave, about once a second.`,
 		Example: `  rollcall dev
+  rollcall dev --emulate
   rollcall dev --data /tmp/try
   DATABASE_URL=postgres://localhost/mine rollcall dev`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -47,27 +52,36 @@ on is printed, and written to DIR/dev.env. State stays in DIR (--data).`,
 				log.Error("draining took too long")
 				os.Exit(exitFailed)
 			})
-			d := &devStack{o: o, log: log, out: c.OutOrStdout()}
+			d := &devStack{o: o, log: log, out: c.OutOrStdout(), emulate: emulate}
 			return d.run(c.Context())
 		},
 	}
+	c.Flags().BoolVar(&emulate, "emulate", false, "start a Clerk for tests beside it, wired and with a little traffic")
+	return c
 }
 
 // devStack is what `rollcall dev` starts, in this order; it ends in the other.
 type devStack struct {
-	o   *options
-	log *zap.Logger
-	out io.Writer
+	o       *options
+	log     *zap.Logger
+	out     io.Writer
+	emulate bool
 
 	dir      string
 	nats     *stack.NATS
 	postgres *stack.Postgres
 	secret   string
+	clerk    *emulated // nil without --emulate
 	config   *config.Config
 }
 
 func (d *devStack) run(ctx context.Context) (err error) {
 	// Mistakes in the configuration come before anything is started.
+	if d.emulate {
+		if err := refuseClerk(); err != nil {
+			return err
+		}
+	}
 	if _, err := d.load("postgres://127.0.0.1/checked", "nats://127.0.0.1"); err != nil {
 		return err
 	}
@@ -114,6 +128,12 @@ func (d *devStack) load(databaseURL, natsURL string) (*config.Config, error) {
 	if d.secret != "" {
 		beneath["CLERK_WEBHOOK_SIGNING_SECRET"] = d.secret
 	}
+	if d.clerk != nil {
+		for _, s := range d.clerk.env {
+			beneath[s.key] = s.value
+		}
+		beneath["ROLLCALL_INSTANCE_ISSUER"] = beneath["CLERK_ISSUER"]
+	}
 	return config.Load(d.o.configFile, over(beneath))
 }
 
@@ -150,24 +170,44 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 	if err != nil {
 		return err
 	}
-	p := newProcess(d.config, r, d.log)
-	if p.listener, err = d.listen(); err != nil {
+	ln, err := d.listen()
+	if err != nil {
 		return err
 	}
+	base := "http://" + ln.Addr().String()
+	if d.emulate {
+		if d.clerk, err = d.newEmulated(d.webhook(base)); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+		if d.config, err = d.load(databaseURL, natsURL); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+	}
+	p := newProcess(d.config, r, d.log)
+	p.listener = ln
 	if d.nats != nil {
 		p.embedded = d.nats.Healthy
 		if p.maxBytes == 0 {
 			p.maxBytes = d.nats.Limit() / 2 // room for dead letters and state
 		}
 	}
-	base := "http://" + p.listener.Addr().String()
+	// The emulated Clerk stops first: what it has to deliver, somebody takes.
+	stopped := ctx
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
+	ready := make(chan struct{})
 	g.Go(func() error { return p.run(ctx) })
 	g.Go(func() error { return d.watchPostgres(ctx) })
+	g.Go(func() error {
+		defer stop()
+		return d.clerk.run(stopped, ctx, ready)
+	})
 	g.Go(func() error {
 		if err := d.waitReady(ctx, base); err != nil {
 			return nil // stopped before it was ready
 		}
+		close(ready)
 		return d.announce(base, databaseURL, natsURL)
 	})
 	err = g.Wait()
@@ -225,21 +265,32 @@ func (d *devStack) waitReady(ctx context.Context, base string) error {
 	}
 }
 
-// announce writes dev.env, and prints what listens where and what to try.
-func (d *devStack) announce(base, databaseURL, natsURL string) error {
+// webhook is where the first instance's webhooks go, and what signs them.
+func (d *devStack) webhook(base string) (url, secret string) {
 	first := d.config.Instances[0] // there is always one
-	webhook := base + ingest.Path
+	url = base + ingest.Path
 	if len(d.config.Instances) > 1 {
-		webhook += "/" + first.Name
+		url += "/" + first.Name
 	}
-	secret := ""
 	if len(first.WebhookSecrets) > 0 {
 		secret = first.WebhookSecrets[0]
 	}
-	file := filepath.Join(d.dir, devEnvFile)
-	err := writeDevEnv(file, []setting{
+	return url, secret
+}
+
+// announce writes dev.env, and prints what listens where and what to try.
+func (d *devStack) announce(base, databaseURL, natsURL string) error {
+	webhook, secret := d.webhook(base)
+	settings := []setting{
 		{"DATABASE_URL", databaseURL}, {"NATS_URL", natsURL}, {"ROLLCALL_WEBHOOK_URL", webhook}, {"CLERK_WEBHOOK_SIGNING_SECRET", secret},
-	})
+	}
+	clerk := ""
+	if d.clerk != nil {
+		settings = append(settings, d.clerk.env...)
+		clerk = fmt.Sprintf("\n  Clerk     %s (emulated; its control API is under /_emu)", d.clerk.server.URL())
+	}
+	file := filepath.Join(d.dir, devEnvFile)
+	err := writeDevEnv(file, settings)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
@@ -263,7 +314,7 @@ rollcall dev is ready; everything is in %s
   webhooks  %s
   health    %s/readyz, %[3]s/metrics
   NATS      %[4]s
-  Postgres  %[5]s
+  Postgres  %[5]s%[10]s
 
 Try, in a second terminal:
 
@@ -272,7 +323,7 @@ Try, in a second terminal:
   curl -s %[3]s/readyz
 
 Ctrl-C stops it.
-`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, schema, os.Args[0])
+`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, schema, os.Args[0], clerk)
 	return err
 }
 

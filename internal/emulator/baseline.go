@@ -1,14 +1,14 @@
 package emulator
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -18,58 +18,66 @@ import (
 // baseline is what a reset returns to: what the seed makes, or a saved state.
 type baseline struct {
 	o     Options
-	saved []byte // gzip of a saved state; nil: made from the seed
+	saved *os.File // a saved state; nil: made from the seed
 	// By instance: what isn't the seed's, but shall be the same after a reset.
 	keys      map[string][]state.SigningKey
 	endpoints map[string][]state.Endpoint
 }
 
-// readFile reads a saved state where there is one.
-func (b *baseline) readFile(path string) error {
-	if path == "" {
-		return nil
+// openBaseline takes the state file where there is one. It stays open: whoever
+// replaces the file meanwhile doesn't change what a reset returns to.
+func openBaseline(o Options) (*baseline, error) {
+	b := &baseline{o: o}
+	if o.StateFile == "" {
+		return b, nil
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(o.StateFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return b, nil
 	}
 	if err != nil {
-		return fmt.Errorf("load the state: %w", err)
+		return nil, fmt.Errorf("load the state: %w", err)
 	}
-	defer f.Close()
-	if err := b.read(f); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	b.saved = f
+	return b, nil
 }
 
-// read keeps a saved state, compressed: it is a tenth of its size so. Whether
-// it can be used, world says.
-func (b *baseline) read(r io.Reader) error {
-	var kept bytes.Buffer
-	w, err := gzip.NewWriterLevel(&kept, gzip.BestSpeed)
+// keepBaseline takes a saved state that comes from elsewhere, on disk: it may
+// be large. Whether it can be used, world says.
+func keepBaseline(o Options, r io.Reader) (*baseline, error) {
+	o.Instances = nil // those of the state only
+	f, err := unnamedFile()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := io.Copy(w, r); err != nil {
-		return fmt.Errorf("read the state: %w", err)
+	if _, err := io.Copy(f, r); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the state: %w", err), f.Close())
 	}
-	if err := w.Close(); err != nil {
-		return err
+	return &baseline{o: o, saved: f}, nil
+}
+
+// unnamedFile lives as long as it is open.
+func unnamedFile() (*os.File, error) {
+	f, err := os.CreateTemp("", "clerkemu-*")
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary file: %w", err)
 	}
-	b.saved = kept.Bytes()
-	return nil
+	return f, os.Remove(f.Name())
+}
+
+func (b *baseline) close() error {
+	if b.saved == nil {
+		return nil
+	}
+	return b.saved.Close()
 }
 
 // state makes the state anew.
 func (b *baseline) state() (*state.State, error) {
 	st := state.New(state.Options{Seed: b.o.Seed, Now: b.o.Clock})
 	if b.saved != nil {
-		r, err := gzip.NewReader(bytes.NewReader(b.saved))
-		if err != nil {
-			return nil, err
-		}
-		if st, err = state.Load(r, state.Options{Now: b.o.Clock}); err != nil {
+		var err error
+		if st, err = state.Load(io.NewSectionReader(b.saved, 0, math.MaxInt64), state.Options{Now: b.o.Clock}); err != nil {
 			return nil, err
 		}
 	}
@@ -120,14 +128,27 @@ func (b *baseline) world() (*world, error) {
 	return w, nil
 }
 
-// reset replaces the world by that of a baseline, which is the server's from
-// then on. Deliveries under way are cut.
-func (s *Server) reset(ctx context.Context, to *baseline) error {
+// reset makes the world anew. Deliveries under way are cut.
+func (s *Server) reset(ctx context.Context) error {
 	s.swap.Lock()
 	defer s.swap.Unlock()
-	if to == nil {
-		to = s.start
+	return s.replace(ctx, s.start)
+}
+
+// load replaces the world by that of another baseline, which a reset returns to
+// from then on.
+func (s *Server) load(ctx context.Context, to *baseline) error {
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	if err := s.replace(ctx, to); err != nil {
+		return errors.Join(err, to.close())
 	}
+	old := s.start
+	s.start = to
+	return old.close()
+}
+
+func (s *Server) replace(ctx context.Context, to *baseline) error {
 	w, err := to.world()
 	if err != nil {
 		return err
@@ -137,7 +158,6 @@ func (s *Server) reset(ctx context.Context, to *baseline) error {
 	if err := s.world.Load().close(cut); err != nil {
 		s.o.Log.Debug("deliveries of before the reset were cut", zap.Error(err))
 	}
-	s.start = to
 	s.world.Store(w)
 	if s.running {
 		w.start()
@@ -151,6 +171,33 @@ func (s *Server) save(w *world, to io.Writer) error {
 		return err
 	}
 	return w.state.Save(to)
+}
+
+// saveNowAndThen bounds what a crash loses. A large state is saved more seldom,
+// since nothing changes while it is.
+func (s *Server) saveNowAndThen(ctx context.Context) {
+	if s.o.SaveEvery <= 0 || s.o.StateFile == "" {
+		return
+	}
+	saved, pause := s.world.Load().emitted(), s.o.SaveEvery
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		s.swap.Lock()
+		w, began := s.world.Load(), time.Now()
+		if now := w.emitted(); now != saved {
+			if err := s.saveFile(w); err != nil {
+				s.o.Log.Warn("the state isn't saved", zap.Error(err))
+			} else {
+				saved = now
+			}
+		}
+		s.swap.Unlock()
+		pause = max(s.o.SaveEvery, 20*time.Since(began))
+	}
 }
 
 // saveFile saves the state file whole: a reader sees all of it or the old one.
@@ -169,6 +216,5 @@ func (s *Server) saveFile(w *world) error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("save the state: %w", err)
 	}
-	s.o.Log.Info("state saved", zap.String("file", path))
 	return nil
 }

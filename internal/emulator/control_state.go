@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,11 +14,10 @@ import (
 // getState writes the state to a file first: while it is saved nothing can
 // change, and a client may be slow to read.
 func getState(c *call) (any, error) {
-	f, err := os.CreateTemp("", "clerkemu-state-*.json")
+	f, err := unnamedFile()
 	if err != nil {
 		return nil, c.server.internal("save the state", err)
 	}
-	_ = os.Remove(f.Name()) // it lives as long as it is open
 	if err := c.server.save(c.world, f); err != nil {
 		return nil, errors.Join(c.server.internal("save the state", err), f.Close())
 	}
@@ -38,12 +36,11 @@ func (s *Server) internal(what string, err error) error {
 
 func putState(c *call) (any, error) {
 	s := c.server
-	to := &baseline{o: s.o}
-	to.o.Instances = nil // those of the state only
-	if err := to.read(c.Body); err != nil {
+	to, err := keepBaseline(s.o, c.Body)
+	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "request_body_invalid", err.Error())
 	}
-	if err := s.reset(c.Context(), to); err != nil {
+	if err := s.load(c.Context(), to); err != nil {
 		return nil, refuse(http.StatusUnprocessableEntity, "state_invalid", err.Error())
 	}
 	if err := s.writeEnvFile(); err != nil { // the keys are others
@@ -53,7 +50,7 @@ func putState(c *call) (any, error) {
 }
 
 func resetState(c *call) (any, error) {
-	if err := c.server.reset(c.Context(), nil); err != nil {
+	if err := c.server.reset(c.Context()); err != nil {
 		return nil, c.server.internal("reset", err)
 	}
 	return map[string]any{"instances": c.server.Instances()}, nil

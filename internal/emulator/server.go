@@ -33,17 +33,22 @@ type Options struct {
 	Instances []string
 	// StateFile is loaded where it exists, and saved when Run ends; "" is none.
 	StateFile string
+	// SaveEvery saves it meanwhile too, where anything has happened; 0 is never.
+	SaveEvery time.Duration
 	// EnvFile gets the Environment as lines of KEY=VALUE once it listens; "" is none.
 	EnvFile string
 	// EmitCascade has the deletion of a user or an organization emit those of what
 	// was its. Whether Clerk does is not known.
 	EmitCascade bool
 
-	WebhookURLs   []string // endpoints of the first instance
-	WebhookSecret string   // of those, whsec_…; default one of each one's own
-	RetryScale    float64  // multiplies Svix's retry schedule; 0 is 1
-	Chaos         delivery.Chaos
-	Traffic       float64 // events a second in each instance; 0 is none
+	WebhookURLs []string // endpoints of the first instance
+	// OnlyWebhookURLs drops the endpoints that the state was saved with under other
+	// URLs: nobody is there any more.
+	OnlyWebhookURLs bool
+	WebhookSecret   string  // of those, whsec_…; default one of each one's own
+	RetryScale      float64 // multiplies Svix's retry schedule; 0 is 1
+	Chaos           delivery.Chaos
+	Traffic         float64 // events a second in each instance; 0 is none
 
 	RateLimit *backendapi.RateLimit // nil: backendapi.DefaultRateLimit
 	// DrainTimeout is how long requests and deliveries under way may take when Run
@@ -140,16 +145,16 @@ func reasonOf(err error) error {
 
 // build makes the first world, and remembers it to return to.
 func (s *Server) build() error {
-	start := &baseline{o: s.o}
-	if err := start.readFile(s.o.StateFile); err != nil {
+	start, err := openBaseline(s.o)
+	if err != nil {
 		return err
 	}
 	w, err := start.world()
-	if err != nil && start.saved != nil {
-		return fmt.Errorf("%s: %w", s.o.StateFile, err)
-	}
 	if err != nil {
-		return err
+		if start.saved != nil {
+			err = fmt.Errorf("%s: %w", s.o.StateFile, err)
+		}
+		return errors.Join(err, start.close())
 	}
 	s.start = start
 	s.world.Store(w)
@@ -192,6 +197,9 @@ func (s *Server) Run(ctx context.Context) error {
 	err := s.writeEnvFile()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(s.ln) }()
+	saving, endSaving := context.WithCancel(ctx)
+	var saves sync.WaitGroup
+	saves.Go(func() { s.saveNowAndThen(saving) })
 	if err == nil {
 		select {
 		case <-ctx.Done():
@@ -200,6 +208,8 @@ func (s *Server) Run(ctx context.Context) error {
 			served <- nil
 		}
 	}
+	endSaving()
+	saves.Wait()
 	s.world.Load().stopTraffic()
 	endRequests() // those that wait, for settled deliveries
 	err = errors.Join(err, s.drain(context.WithoutCancel(ctx), server))
@@ -223,7 +233,7 @@ func (s *Server) drain(ctx context.Context, server *http.Server) error {
 	if err := w.close(delivering); err != nil {
 		s.o.Log.Warn("stopped before all was delivered", zap.Error(err))
 	}
-	return s.saveFile(w)
+	return errors.Join(s.saveFile(w), s.start.close())
 }
 
 func (s *Server) writeEnvFile() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/delivery"
@@ -52,6 +53,15 @@ func (w *world) equip(o Options) error {
 // addMissing adds the endpoints of the options that a saved state doesn't have
 // yet. A secret that is asked for is in force, whatever was saved.
 func (i *instance) addMissing(o Options) error {
+	if o.OnlyWebhookURLs {
+		for _, e := range i.sender.Endpoints() {
+			if !slices.Contains(o.WebhookURLs, e.URL) {
+				if err := i.sender.Delete(e.ID); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	for _, url := range o.WebhookURLs {
 		id := ""
 		for _, e := range i.sender.Endpoints() {
@@ -97,6 +107,15 @@ func (w *world) all() []*instance {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.instances[:len(w.instances):len(w.instances)]
+}
+
+// emitted is how many events there have been.
+func (w *world) emitted() (n int) {
+	for _, i := range w.all() {
+		c := i.sender.Counts()
+		n += c.Messages + c.Forgotten
+	}
+	return n
 }
 
 // find is the instance that is so, nil where there is none.
