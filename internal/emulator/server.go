@@ -233,7 +233,11 @@ func (s *Server) drain(ctx context.Context, server *http.Server) error {
 	if err := w.close(delivering); err != nil {
 		s.o.Log.Warn("stopped before all was delivered", zap.Error(err))
 	}
-	return errors.Join(s.saveFile(w), s.start.close())
+	err := s.saveFile(w)
+	if err == nil && s.o.StateFile != "" {
+		s.o.Log.Info("state saved", zap.String("file", s.o.StateFile))
+	}
+	return errors.Join(err, s.start.close())
 }
 
 func (s *Server) writeEnvFile() error {

@@ -437,6 +437,11 @@ func TestSaveLoadAndReset(t *testing.T) {
 	if n := len(ask[instances](r, "GET", "/_emu/instances", "").Data); n != 2 {
 		t.Errorf("%d instances were loaded of 2", n)
 	}
+	ask[any](r, "POST", "/_emu/traffic", `{"changes":100}`)
+	ask[any](r, "POST", "/_emu/reset", "")
+	if diff := cmp.Diff(parsed(t, changed), parsed(t, r.do(200, "GET", "/_emu/state", ""))); diff != "" {
+		t.Errorf("a reset doesn't return to what was loaded: %s", diff)
+	}
 	r.refused(422, "state_invalid", "PUT", "/_emu/state", `{"version":99}`)
 	r.refused(422, "state_invalid", "PUT", "/_emu/state", `nonsense`)
 }
@@ -519,6 +524,17 @@ func TestStateFileSurvivesAStopInFlight(t *testing.T) {
 	if n := len(ask[struct{ Data []endpoint }](again, "GET", "/_emu/endpoints", "").Data); n != 1 {
 		t.Errorf("%d endpoints for one URL", n)
 	}
+}
+
+func TestStateIsSavedMeanwhile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.json")
+	r := start(t, emulator.Options{StateFile: path, SaveEvery: time.Millisecond})
+	user := r.api(200, "POST", "/v1/users", `{"email_address":["ada@example.com"]}`)
+	eventually(t, func() bool {
+		text, err := os.ReadFile(path)
+		return err == nil && bytes.Contains(text, []byte(user["id"].(string)))
+	})
 }
 
 func TestPagesOfOthersAreRefused(t *testing.T) {
