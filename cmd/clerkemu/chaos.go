@@ -71,15 +71,19 @@ func (r *remote) chaos(c *cobra.Command, method string, body any) error {
 
 func newTraffic() *cobra.Command {
 	var changes int
+	var kinds []string
 	c := remoteCommand(&cobra.Command{
 		Use: "traffic", Short: "Make believable changes: show the rate, or make some now", Args: noSuchCommand,
-		Example: "  clerkemu traffic\n  clerkemu traffic --changes 20000\n  clerkemu traffic set 50/s",
+		Example: "  clerkemu traffic\n  clerkemu traffic --changes 20000\n  clerkemu traffic --changes 5000 --kind sign_up\n  clerkemu traffic set 50/s",
 	}, func(r *remote, c *cobra.Command, _ []string) error {
 		if !c.Flags().Changed("changes") {
+			if len(kinds) > 0 {
+				return usagef("--kind needs --changes; see %s --help", c.CommandPath())
+			}
 			return r.rate(c, http.MethodGet, nil)
 		}
 		var answer json.RawMessage
-		if err := r.control(c.Context(), http.MethodPost, "/traffic", map[string]any{"changes": changes}, &answer); err != nil {
+		if err := r.control(c.Context(), http.MethodPost, "/traffic", map[string]any{"changes": changes, "kinds": kinds}, &answer); err != nil {
 			return err
 		}
 		return r.print(c, answer, func(w io.Writer) error {
@@ -92,6 +96,7 @@ func newTraffic() *cobra.Command {
 		})
 	})
 	c.Flags().IntVar(&changes, "changes", 0, "make so many changes now, and wait until they are made")
+	c.Flags().StringArrayVar(&kinds, "kind", nil, "with --changes: only of this kind, such as sign_up, join or delete_user (repeatable)")
 	c.AddCommand(remoteCommand(&cobra.Command{
 		Use: "set RATE", Short: "Make so many events a second from now on; 0 for none", Args: exactly(1, "a rate, such as 50/s"),
 		Example: "  clerkemu traffic set 50/s\n  clerkemu traffic set 0",

@@ -41,7 +41,7 @@ func controlRoutes() []controlRoute {
 		{"PATCH", "/_emu/chaos", "some of it, of each instance: what is absent stays", setChaos(true)},
 		{"GET", "/_emu/traffic", "{rate}, in events a second", getTraffic},
 		{"PUT", "/_emu/traffic", "{rate} of each instance; 0 is none", setTraffic},
-		{"POST", "/_emu/traffic", "{changes}: makes so many changes now, answers when they are made", makeTraffic},
+		{"POST", "/_emu/traffic", "{changes, kinds?}: makes so many changes now, of all kinds or of these such as sign_up; answers when they are made", makeTraffic},
 		{"POST", "/_emu/events", "{type, data, timestamp?}: sends an event that no change has made; answers {message_id}", sendEvent},
 
 		{"GET", "/_emu/settled", "waits ?timeout=30s until each delivery is delivered, given up, aborted or dropped: 200 with counts, else 504 with counts", getSettled},

@@ -4,13 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/delivery"
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
+	"github.com/rollcall-dev/rollcall/internal/emulator/traffic"
 )
 
 func getChaos(c *call) (any, error) {
@@ -68,7 +72,8 @@ const maxChanges = 1_000_000
 
 func makeTraffic(c *call) (any, error) {
 	p, err := decode[struct {
-		Changes int `json:"changes"`
+		Changes int      `json:"changes"`
+		Kinds   []string `json:"kinds"`
 	}](c)
 	if err != nil {
 		return nil, err
@@ -76,8 +81,14 @@ func makeTraffic(c *call) (any, error) {
 	if p.Changes < 1 || p.Changes > maxChanges {
 		return nil, invalid("changes", "from 1 to %d", maxChanges)
 	}
+	known := traffic.DefaultMix()
+	for _, kind := range p.Kinds {
+		if known[kind] == 0 {
+			return nil, invalid("kinds", "of %s", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		}
+	}
 	before := c.instance.sender.Counts().Messages
-	made := c.instance.traffic.Steps(c.Context(), p.Changes)
+	made := c.instance.traffic.Steps(c.Context(), p.Changes, p.Kinds...)
 	return map[string]int{"changes": made, "events": c.instance.sender.Counts().Messages - before}, nil
 }
 

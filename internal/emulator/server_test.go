@@ -397,6 +397,12 @@ func TestTraffic(t *testing.T) {
 	}
 	r.refused(422, "form_param_format_invalid", "PUT", "/_emu/traffic", `{"rate":-1}`)
 	r.refused(422, "form_param_format_invalid", "POST", "/_emu/traffic", `{"changes":0}`)
+	r.refused(422, "form_param_format_invalid", "POST", "/_emu/traffic", `{"changes":1,"kinds":["sing_up"]}`)
+	before := ask[instances](r, "GET", "/_emu/instances", "").Data[0].Users
+	ask[any](r, "POST", "/_emu/traffic", `{"changes":10,"kinds":["sign_up"]}`)
+	if now := ask[instances](r, "GET", "/_emu/instances", "").Data[0].Users; now != before+10 {
+		t.Errorf("10 sign-ups made %d users", now-before)
+	}
 }
 
 func TestSaveLoadAndReset(t *testing.T) {

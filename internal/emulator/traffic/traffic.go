@@ -144,31 +144,36 @@ func (t *Traffic) Run(ctx context.Context) error {
 	}
 }
 
-// Steps makes n changes as fast as possible, fewer if ctx ends before. A change
-// may emit several events, and a few emit none.
-func (t *Traffic) Steps(ctx context.Context, n int) (made int) {
-	for made < n && ctx.Err() == nil && t.step() {
+// Steps makes n changes as fast as possible, fewer if ctx ends before or there is
+// nothing left to change: of the mix, or of these kinds only, each as often as
+// the others. A change may emit several events, and a few emit none.
+func (t *Traffic) Steps(ctx context.Context, n int, only ...string) (made int) {
+	for made < n && ctx.Err() == nil && t.step(only...) {
 		made++
 	}
 	return made
 }
 
-// step makes one change. It is false where none of the mix can be made.
-func (t *Traffic) step() bool {
+// step makes one change. It is false where none can be made.
+func (t *Traffic) step(only ...kind) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.kinds) == 0 {
-		return false
-	}
 	for range 200 { // a kind may have nothing to change just now
-		if t.steps[t.pick()]() == nil {
+		if change := t.steps[t.pick(only)]; change != nil && change() == nil {
 			return true
 		}
 	}
 	return false
 }
 
-func (t *Traffic) pick() kind {
+// pick is a kind of the mix, or any of only; "" where there is none.
+func (t *Traffic) pick(only []kind) kind {
+	switch {
+	case len(only) > 0:
+		return oneOf(t, only...)
+	case len(t.kinds) == 0:
+		return ""
+	}
 	at := t.rng.IntN(t.weights[len(t.weights)-1])
 	for i, sum := range t.weights {
 		if at < sum {

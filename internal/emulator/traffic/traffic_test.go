@@ -202,13 +202,17 @@ func TestRateIsHeldAndSwitched(t *testing.T) {
 	})
 }
 
-func TestStepsEndWithTheContext(t *testing.T) {
+func TestStepsOfSomeKinds(t *testing.T) {
 	t.Parallel()
 	in, _ := instance(10)
 	ctx, stop := context.WithCancel(t.Context())
-	stop()
+	stop() // before anything is made
 	if made := traffic.New(in, traffic.Options{}).Steps(ctx, 10); made != 0 {
 		t.Errorf("made %d", made)
+	}
+	before := len(in.Users())
+	if made := traffic.New(in, traffic.Options{}).Steps(t.Context(), 100, "sign_up"); made != 100 || len(in.Users()) != before+100 {
+		t.Errorf("%d sign-ups made %d users", made, len(in.Users())-before)
 	}
 	// Nothing to sign in, and nothing else in the mix.
 	empty := state.New(state.Options{}).AddInstance(state.InstanceOptions{})
