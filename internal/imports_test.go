@@ -36,7 +36,7 @@ var allowed = map[string]string{
 	"internal/emulator/backendapi": "internal/emulator/state",
 	"internal/emulator/traffic":    "internal/emulator/state",
 	"internal/emulator":            "internal/emulator/state internal/emulator/delivery internal/emulator/token internal/emulator/backendapi internal/emulator/traffic",
-	"cmd/clerkemu":                 "internal/emulator internal/emulator/state internal/emulator/truth",
+	"cmd/clerkemu":                 "internal/emulator internal/emulator/state internal/emulator/backendapi internal/emulator/truth",
 	"internal/bench":               "*",
 	"cmd/rollcall":                 "*",
 }

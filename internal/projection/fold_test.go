@@ -48,6 +48,7 @@ func FuzzFold(f *testing.F) {
 {"type":"organizationMembership.created","data":{"id":"b","organization":{"id":"o"},"public_user_data":null,"permissions":[null,"\\\""]}}
 {"type":"organization.created","data":{"id":"b","members_count":1e3,"name":{}}}`), uint64(2))
 	f.Add([]byte("{\"type\":\"user.created\",\"data\":{\"id\":\"\\u\n\"\n{\"\\\n[[[\n\x00\n{\"type\":\"user.created\",\"data\":{\"id\":\"a\",\"email_addresses\":[\"\\"), uint64(3))
+	f.Add([]byte("{\""), uint64(1))
 
 	f.Fuzz(func(t *testing.T, lines []byte, seed uint64) {
 		d := NewDecoder(streams.Names{}, Resources())

@@ -235,6 +235,9 @@ func skipContainer(text []byte, at int) int {
 }
 
 func unescapedKey(quoted []byte) []byte {
+	if len(quoted) < 2 { // the text ends here
+		return nil
+	}
 	inner := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
 		return inner
