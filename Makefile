@@ -20,10 +20,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: dev
-dev: ## run everything on this machine: NATS, Postgres, ingest and a store
+dev: ## run everything on this machine: NATS, Postgres, ingest and a store (ARGS=--emulate: a Clerk too)
 	@.ci/deps dev
 	@$(MAKE) --no-print-directory build
-	@exec bin/rollcall dev
+	@exec bin/rollcall dev $(ARGS)
 
 .PHONY: build
 build: ## build bin/rollcall and bin/clerkemu

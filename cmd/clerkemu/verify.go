@@ -106,7 +106,7 @@ func (v *verifyOptions) print(w io.Writer, report truth.Report) error {
 		err = report.Write(w)
 	}
 	if err == nil && !report.Equal() {
-		return fmt.Errorf("%w: %d differences", errDifferent, len(report.Differences))
+		return fmt.Errorf("%w: differences: %d", errDifferent, len(report.Differences))
 	}
 	return err
 }
