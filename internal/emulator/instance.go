@@ -49,7 +49,7 @@ func newInstance(in *state.Instance, o Options) (*instance, error) {
 		return nil, err
 	}
 	for _, e := range in.Endpoints() {
-		if _, err := i.sender.Add(delivery.Endpoint{ID: e.ID, URL: e.URL, Secrets: e.Secrets, Events: e.Events}); err != nil {
+		if _, err := i.sender.Add(delivery.Endpoint{ID: e.ID, URL: e.URL, Secrets: e.Secrets, Events: e.Events, HeaderFamily: e.HeaderFamily, Disabled: e.Disabled}); err != nil {
 			return nil, fmt.Errorf("instance %s: %w", in.ID, err)
 		}
 	}
@@ -89,7 +89,7 @@ func (i *instance) record() error {
 	i.SetSigningKeys(keys)
 	var endpoints []state.Endpoint
 	for _, e := range i.sender.Endpoints() {
-		endpoints = append(endpoints, state.Endpoint{ID: e.ID, URL: e.URL, Secrets: e.Secrets, Events: e.Events})
+		endpoints = append(endpoints, state.Endpoint{ID: e.ID, URL: e.URL, Secrets: e.Secrets, Events: e.Events, HeaderFamily: e.HeaderFamily, Disabled: e.Disabled})
 	}
 	i.SetEndpoints(endpoints)
 	return nil

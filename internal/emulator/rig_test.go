@@ -138,11 +138,12 @@ type deliveries struct {
 }
 
 type endpoint struct {
-	ID       string
-	URL      string
-	Secrets  []string
-	Events   []string
-	Disabled bool
+	ID           string
+	URL          string
+	Secrets      []string
+	Events       []string
+	Disabled     bool
+	HeaderFamily string `json:"header_family"`
 }
 
 // A receiver takes webhooks.

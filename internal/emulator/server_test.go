@@ -532,6 +532,24 @@ func TestStateFileSurvivesAStopInFlight(t *testing.T) {
 	}
 }
 
+// A saved endpoint is as it was: a disabled one isn't sent to again.
+func TestEndpointsAreSaved(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.json")
+	first := start(t, emulator.Options{})
+	e := ask[endpoint](first, "POST", "/_emu/endpoints", `{"url":"http://127.0.0.1:1/","events":["user.created"],"header_family":"both"}`)
+	want := ask[endpoint](first, "PATCH", "/_emu/endpoints/"+e.ID, `{"disabled":true}`)
+	saved := ask[json.RawMessage](first, "GET", "/_emu/state", "")
+	if err := os.WriteFile(path, saved, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, emulator.Options{StateFile: path})
+	got := ask[struct{ Data []endpoint }](again, "GET", "/_emu/endpoints", "").Data
+	if len(got) != 1 || !got[0].Disabled || !cmp.Equal(got[0].Events, want.Events) || got[0].HeaderFamily != "both" {
+		t.Errorf("after a restart %+v, was %+v", got, want)
+	}
+}
+
 func TestStateIsSavedMeanwhile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.json")

@@ -94,18 +94,17 @@ func (in *Instance) text(s string) string {
 	return s
 }
 
-func (in *Instance) membershipOf(v membershipView) *OrganizationMembership {
-	m := &OrganizationMembership{
-		ID: v.ID, Role: in.text(v.Role), PublicMetadata: Metadata(in.text(string(v.PublicMetadata))), PrivateMetadata: v.PrivateMetadata,
-		CreatedAt: v.CreatedAt, UpdatedAt: v.UpdatedAt,
-	}
+func (in *Instance) membershipOf(v savedMembership) *OrganizationMembership {
 	if v.Organization != nil {
-		m.OrganizationID = in.text(v.Organization.ID)
+		v.OrganizationID = v.Organization.ID
 	}
 	if v.PublicUserData != nil {
-		m.UserID = in.text(v.PublicUserData.UserID)
+		v.UserID = v.PublicUserData.UserID
 	}
-	return m
+	return &OrganizationMembership{
+		ID: v.ID, Role: in.text(v.Role), PublicMetadata: Metadata(in.text(string(v.PublicMetadata))), PrivateMetadata: v.PrivateMetadata,
+		OrganizationID: in.text(v.OrganizationID), UserID: in.text(v.UserID), CreatedAt: v.CreatedAt, UpdatedAt: v.UpdatedAt,
+	}
 }
 
 func invitationOf(v savedInvitation) *OrganizationInvitation {

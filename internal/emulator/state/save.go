@@ -14,6 +14,26 @@ const stateVersion = 1
 // Forms of saved resources: the Backend API's, and beside it what only events
 // say or only the emulator needs.
 type (
+	// savedMembership names its organization and user, which are saved themselves:
+	// with all of them, half of a file would be memberships.
+	savedMembership struct {
+		Object          string       `json:"object"`
+		ID              string       `json:"id"`
+		Role            string       `json:"role"`
+		RoleName        string       `json:"role_name"`
+		Permissions     List[string] `json:"permissions"`
+		PublicMetadata  Metadata     `json:"public_metadata"`
+		PrivateMetadata Metadata     `json:"private_metadata"`
+		OrganizationID  string       `json:"organization_id"`
+		UserID          string       `json:"user_id"`
+		CreatedAt       int64        `json:"created_at"`
+		UpdatedAt       int64        `json:"updated_at"`
+		// What a state from elsewhere may have in their place.
+		Organization   *struct{ ID string } `json:"organization,omitempty"`
+		PublicUserData *struct {
+			UserID string `json:"user_id"`
+		} `json:"public_user_data,omitempty"`
+	}
 	savedInvitation struct {
 		invitationView
 		UserID string `json:"user_id,omitempty"`
@@ -105,6 +125,15 @@ func (s *State) Save(w io.Writer) error {
 	return nil
 }
 
+func (in *Instance) savedMembership(m *OrganizationMembership) any {
+	name, permissions := in.resolveRole(m.Role)
+	return &savedMembership{
+		Object: "organization_membership", ID: m.ID, Role: m.Role, RoleName: name, Permissions: permissions,
+		PublicMetadata: m.PublicMetadata, PrivateMetadata: m.PrivateMetadata,
+		OrganizationID: m.OrganizationID, UserID: m.UserID, CreatedAt: m.CreatedAt, UpdatedAt: m.UpdatedAt,
+	}
+}
+
 func (in *Instance) save(out *saver) {
 	random, err := in.chacha.MarshalBinary()
 	out.err = errors.Join(out.err, err)
@@ -123,7 +152,7 @@ func (in *Instance) save(out *saver) {
 	saveTable(out, "roles", in.roles, func(r *Role) any { return view(r) })
 	saveTable(out, "users", in.users, func(u *User) any { return u.rendered() })
 	saveTable(out, "organizations", in.organizations, func(o *Organization) any { return o })
-	saveTable(out, "organization_memberships", in.memberships, func(m *OrganizationMembership) any { return view(m) })
+	saveTable(out, "organization_memberships", in.memberships, in.savedMembership)
 	saveTable(out, "organization_invitations", in.orgInvites, func(i *OrganizationInvitation) any {
 		return savedInvitation{*in.invitationView(i), i.UserID}
 	})

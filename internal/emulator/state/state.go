@@ -54,6 +54,9 @@ type Endpoint struct {
 	URL     string   `json:"url"`
 	Secrets []string `json:"secrets"` // whsec_…, newest first
 	Events  []string `json:"events"`  // empty: all
+	// As package delivery has them.
+	HeaderFamily string `json:"header_family,omitempty"`
+	Disabled     bool   `json:"disabled,omitempty"`
 }
 
 // AddInstance makes an instance with Clerk's default roles and permissions.
