@@ -58,6 +58,12 @@ type SubscriptionItem struct {
 	UpdatedAt      int64
 }
 
+// Over reports whether the item has come to its end: another takes its place,
+// but its status is never another again.
+func (i *SubscriptionItem) Over() bool {
+	return i.Status == BillingEnded || i.Status == BillingAbandoned || i.Status == BillingExpired
+}
+
 // PaymentAttempt is a try to collect for a subscription.
 type PaymentAttempt struct {
 	ID                string

@@ -123,8 +123,11 @@ func (in *Instance) changeItem(req Request, id, event string, edit func(i *Subsc
 	c := in.begin(req)
 	defer c.end()
 	old := c.items.get(id)
-	if old == nil {
+	switch {
+	case old == nil:
 		return nil, NotFound("subscription item", id)
+	case old.Over():
+		return nil, refused(http.StatusUnprocessableEntity, "subscription_item_not_active", "The subscription item is "+old.Status+".")
 	}
 	i := *old
 	i.UpdatedAt = c.advance(i.UpdatedAt)

@@ -123,8 +123,15 @@ func billing(t testing.TB, in *state.Instance, ada *state.User, acme *state.Orga
 	sub(in.CreateSubscription(request, state.SubscriptionParams{UserID: ada.ID, Plan: "pro_user"}))
 	s := sub(in.CreateSubscription(request, state.SubscriptionParams{OrganizationID: acme.ID, Plan: "team_org", FreeTrial: true, Annual: true}))
 	i := item(in.AddSubscriptionItem(request, state.ItemParams{SubscriptionID: s.ID, Plan: "enterprise_org"}))
-	for _, status := range []string{"active", "past_due", "canceled", "ended", "abandoned", "incomplete", "upcoming", "expired"} {
+	for _, status := range []string{"active", "past_due", "canceled", "incomplete", "upcoming"} {
 		item(in.UpdateSubscriptionItemStatus(request, i.ID, status))
+	}
+	for _, status := range []string{"ended", "abandoned", "expired"} {
+		over := item(in.AddSubscriptionItem(request, state.ItemParams{SubscriptionID: s.ID, Plan: "enterprise_org"}))
+		item(in.UpdateSubscriptionItemStatus(request, over.ID, status))
+		if _, err := in.UpdateSubscriptionItemStatus(request, over.ID, "active"); err == nil {
+			t.Errorf("an item that is %s is active again", status)
+		}
 	}
 	item(in.UpdateSubscriptionItemSeats(request, i.ID, 7))
 	item(in.AnnounceFreeTrialEnding(request, i.ID))

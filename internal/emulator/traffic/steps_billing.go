@@ -1,6 +1,10 @@
 package traffic
 
-import "github.com/rollcall-dev/rollcall/internal/emulator/state"
+import (
+	"slices"
+
+	"github.com/rollcall-dev/rollcall/internal/emulator/state"
+)
 
 // subscription is a change of any subscription.
 func (t *Traffic) subscription(change func(state.Request, *state.Subscription) error) error {
@@ -46,7 +50,7 @@ func (t *Traffic) subscriptionStatus() error {
 
 func (t *Traffic) subscriptionItem() error {
 	return t.subscription(func(req state.Request, s *state.Subscription) error {
-		items := t.in.ItemsOfSubscription(s.ID)
+		items := slices.DeleteFunc(slices.Clone(t.in.ItemsOfSubscription(s.ID)), (*state.SubscriptionItem).Over)
 		if len(items) == 0 {
 			return errNothing
 		}
