@@ -109,7 +109,10 @@ samlacc_3|saml|saml_google|samlconn_3|<nil>|false|<nil>|old.example|[old.example
 // A store without the parents' tables deletes their children all the same.
 func TestDeletesWithoutTheParentsTable(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, func(o *Options) { o.Resources = []string{"organization_memberships", "subscription_items"}; o.InstanceID = "ins_1" })
+	f := newFixture(t, func(o *Options) {
+		o.Resources = []string{"organization_memberships", "subscription_items"}
+		o.InstanceID = "ins_1"
+	})
 	f.event("organizationMembership.created", 0, `{"id":"m1","organization":{"id":"org_1"},"public_user_data":{"user_id":"user_1"}}`)
 	f.event("subscription.created", 0, `{"id":"csub_1","payer":{"user_id":"user_1"},"items":[{"id":"item_1"}]}`)
 	f.event("user.updated", 0, `{"id":"user_1","first_name":"nobody asks"}`)
