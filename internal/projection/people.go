@@ -69,7 +69,7 @@ var people = []*Resource{
 		},
 	},
 	{
-		Table: "organizations", Object: "organization", Doc: "organizations",
+		Table: "organizations", Object: "organization", Doc: "what users are members of",
 		Columns: []Column{
 			{Name: "id", Type: Text, Path: "id", Doc: "Clerk's id, org_…"},
 			{Name: "name", Type: Text, Path: "name", Personal: true},
