@@ -63,6 +63,7 @@ func FuzzFold(f *testing.F) {
 {"type":"subscription.created","data":{"id":"s","payer":{"user_id":""},"items":[{"id":"i","status":"active"},{"id":"i","status":"ended"},null,{"id":"i","seats":{}},{"id":"j","subscription_id":"s"}]}}
 {"type":"subscriptionItem.ended","data":{"id":"i"}}
 {"type":"role.updated","data":{"id":"r","permissions":[{"id":""}]}}`), uint64(2))
+	f.Add([]byte("{\""), uint64(1))
 	f.Add([]byte("{\"type\":\"user.created\",\"data\":{\"id\":\"\\u\n\"\n{\"\\\n[[[\n\x00\n{\"type\":\"user.created\",\"data\":{\"id\":\"a\",\"email_addresses\":[\"\\"), uint64(3))
 	f.Add([]byte("{\""), uint64(1))
 
