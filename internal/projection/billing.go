@@ -36,7 +36,6 @@ var billing = []*Resource{
 			{Name: "id", Type: Text, Path: "id", Doc: "Clerk's id, csub_item_…"},
 			{Name: "subscription_id", Type: ID, Path: "subscription_id", Index: true},
 			payingUser, payingOrg,
-			{Name: "payer_id", Type: ID, Path: "payer.id"},
 			{Name: "status", Type: Text, Path: "status", Doc: "active, upcoming, past_due, canceled, ended, abandoned, expired, incomplete"},
 			{Name: "is_free_trial", Type: Bool, Path: "is_free_trial"},
 			{Name: "plan_id", Type: ID, Path: "plan_id", Index: true},
@@ -57,7 +56,6 @@ var billing = []*Resource{
 		Columns: []Column{
 			{Name: "id", Type: Text, Path: "id", Doc: "Clerk's id"},
 			payingUser, payingOrg,
-			{Name: "payer_id", Type: ID, Path: "payer.id"},
 			{Name: "payment_id", Type: ID, Path: "payment_id"},
 			{Name: "invoice_id", Type: ID, Path: "invoice_id"},
 			{Name: "statement_id", Type: ID, Path: "statement_id"},
