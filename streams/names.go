@@ -107,6 +107,14 @@ func (n Names) Subject(s Subject) string {
 	return n.lower("clerk." + Token(s.InstanceID) + "." + Token(s.Resource) + "." + Token(s.Action) + "." + Token(s.EntityID))
 }
 
+// InstanceSubjects matches all events of one instance, or of all ("").
+func (n Names) InstanceSubjects(instanceID string) string {
+	if instanceID == "" {
+		return n.StreamSubjects()
+	}
+	return n.lower("clerk." + Token(instanceID) + ".>")
+}
+
 // ResourceSubjects matches the events of one resource in Clerk's name
 // ("organizationMembership"), of one instance or of all ("").
 func (n Names) ResourceSubjects(instanceID, resource string) string {

@@ -79,6 +79,8 @@ func TestNames(t *testing.T) {
 		{none.DeadSubjects(), "rollcall.dead.>"},
 		{none.DeadSubject(streams.SinkStore("orders"), subject), "rollcall.dead.store-orders.user.updated.user%2E1"},
 		{n.DeadSubject(streams.SinkIngest, streams.Subject{}), "staging.rollcall.dead.ingest._._._"},
+		{none.InstanceSubjects(""), "clerk.>"},
+		{n.InstanceSubjects("ins.1"), "staging.clerk.ins%2E1.>"},
 		{none.ResourceSubjects("", "organizationMembership"), "clerk.*.organizationMembership.*.*"},
 		{n.ResourceSubjects("ins.1", "user"), "staging.clerk.ins%2E1.user.*.*"},
 		{subject.Type(), "user.updated"},

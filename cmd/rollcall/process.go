@@ -179,7 +179,7 @@ func (p *process) startStores(ctx context.Context, g *errgroup.Group, keeper *br
 	sinkMetrics, storeMetrics := consume.NewMetrics(p.metrics, p.deadLetters), store.NewMetrics(p.metrics)
 	for _, c := range p.roles.stores {
 		s, err := store.New(store.Options{
-			Name: c.Name, DatabaseURL: c.DatabaseURL, MigrateDatabaseURL: c.MigrateDatabaseURL, Migrate: c.Migrate, Schema: c.Schema,
+			Name: c.Name, DatabaseURL: c.DatabaseURL, MigrateDatabaseURL: c.MigrateDatabaseURL, Migrate: c.Migrate, Schema: c.Schema, OnDelete: c.OnDelete,
 			InstanceID: p.instanceID(c.Instance), Names: p.names, Log: p.log, Metrics: storeMetrics,
 		})
 		if err != nil {

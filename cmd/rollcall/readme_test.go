@@ -3,7 +3,9 @@ package main
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,8 +43,8 @@ func TestReadme(t *testing.T) {
 
 func columnsTable() string {
 	var b strings.Builder
-	for _, r := range projection.Resources() {
-		fmt.Fprintf(&b, "\n**%s**\n\n| column | type | from | |\n|---|---|---|---|\n", r.Table)
+	for _, r := range projection.Declared() {
+		fmt.Fprintf(&b, "\n**%s**: %s\n\n| column | type | from | |\n|---|---|---|---|\n", r.Table, r.Doc)
 		for _, c := range r.Columns {
 			from := "`data." + c.Path + "`"
 			if c.Made != nil {
@@ -55,13 +57,31 @@ func columnsTable() string {
 			if c.Personal {
 				notes = append(notes, "*personal*")
 			}
+			if c.Optional {
+				notes = append(notes, "off")
+			}
 			if c.Index {
 				notes = append(notes, "indexed")
 			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", c.Name, c.Type, from, strings.Join(notes, "; "))
 		}
+		if list := omitted(r); list != "" {
+			b.WriteString("\nLeft out: " + list + ".\n")
+		}
 	}
 	return b.String() + "\n"
+}
+
+// omitted names what of an event becomes no column, and why; that every row's
+// kind is its table's needs no saying.
+func omitted(r *projection.Resource) string {
+	var list []string
+	for _, member := range slices.Sorted(maps.Keys(r.Omits)) {
+		if member != "object" {
+			list = append(list, fmt.Sprintf("`%s` (%s)", member, r.Omits[member]))
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 func settingsTable() string {

@@ -135,6 +135,7 @@ func (l *loader) checkStores(c *Config) {
 			l.bad(path+".migrate_database_url", "%v", err)
 		}
 		l.oneOf(path+".migrate", s.Migrate, "auto", "off")
+		l.oneOf(path+".on_delete", s.OnDelete, "tombstone", "hard", "keep")
 		if !schemaName.MatchString(s.Schema) || strings.HasPrefix(s.Schema, "pg_") || s.Schema == "information_schema" {
 			l.bad(path+".schema", "is %q; it must be a schema of your own: a to z, 0 to 9 and _, at most 63 characters", s.Schema)
 		}

@@ -72,6 +72,7 @@ type Store struct {
 	MigrateDatabaseURL string `yaml:"migrate_database_url" mask:"url" doc:"Postgres as a role that may change the schema; unset: database_url"`
 	Migrate            string `yaml:"migrate" default:"auto" doc:"auto: change the schema at start; off: only check it"`
 	Schema             string `yaml:"schema" default:"clerk" doc:"schema of the tables"`
+	OnDelete           string `yaml:"on_delete" default:"tombstone" doc:"a deleted entity's row: tombstone (stays, without what is personal), hard (goes) or keep (stays whole)"`
 	Instance           string `yaml:"instance" doc:"name of the instance it follows; needed with several"`
 }
 

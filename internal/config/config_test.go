@@ -223,10 +223,10 @@ func TestInstances(t *testing.T) {
 func TestStores(t *testing.T) {
 	t.Parallel()
 	vars := map[string]string{"DATABASE_URL": "postgres://h/app", "ROLLCALL_STORES_BIG_ONE_SCHEMA": "wide"}
-	c := load(t, "stores: {small: {migrate_database_url: \"postgres://owner@h/app\"}, big-one: {migrate: off}}", vars)
+	c := load(t, "stores: {small: {on_delete: hard, migrate_database_url: \"postgres://owner@h/app\"}, big-one: {migrate: off}}", vars)
 	want := []Store{
-		{Name: "big-one", DatabaseURL: "postgres://h/app", MigrateDatabaseURL: "postgres://h/app", Migrate: "off", Schema: "wide"},
-		{Name: "small", DatabaseURL: "postgres://h/app", MigrateDatabaseURL: "postgres://owner@h/app", Migrate: "auto", Schema: "clerk"},
+		{Name: "big-one", DatabaseURL: "postgres://h/app", MigrateDatabaseURL: "postgres://h/app", Migrate: "off", Schema: "wide", OnDelete: "tombstone"},
+		{Name: "small", DatabaseURL: "postgres://h/app", MigrateDatabaseURL: "postgres://owner@h/app", Migrate: "auto", Schema: "clerk", OnDelete: "hard"},
 	}
 	if d := cmp.Diff(want, c.Stores); d != "" {
 		t.Errorf("stores (-want +got):\n%s", d)

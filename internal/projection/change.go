@@ -2,11 +2,9 @@ package projection
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/rollcall-dev/rollcall/internal/rawjson"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -35,48 +33,51 @@ type Decoder struct {
 	byObject map[string]*reader
 }
 
-// reader reads the members of one kind of object. What it reads into is used
-// again: for most events it would be most of what is allocated.
-type reader struct {
-	resource *Resource
-	sources  []source  // of the resource's columns
-	fields   sync.Pool // of *Fields
-}
-
-func newReader(r *Resource, members ...string) *reader {
-	places, n := newPlaces(members)
-	d := &reader{resource: r, fields: sync.Pool{New: func() any { return &Fields{places: places, values: make([][]byte, n)} }}}
-	if r != nil {
-		for _, c := range r.Columns {
-			first, rest, _ := strings.Cut(c.Path, ".")
-			d.sources = append(d.sources, source{places.of(first), rest})
-		}
-	}
-	return d
-}
-
-func (r *reader) get() *Fields { return r.fields.Get().(*Fields) }
-
-// done takes fields back, without the event that they point into.
-func (r *reader) done(f *Fields) {
-	f.clear()
-	r.fields.Put(f)
-}
-
-// NewDecoder makes a decoder.
-func NewDecoder(names streams.Names, resources []*Resource) *Decoder {
+// NewDecoder makes a decoder of the resources that are kept. Of other resources
+// it reads what concerns those: deletions of their parents, and lists of events
+// that embed them.
+func NewDecoder(names streams.Names, kept []*Resource) *Decoder {
 	d := &Decoder{names: names, envelope: newReader(nil, "type", "timestamp", "data"), byObject: map[string]*reader{}}
-	for _, r := range resources {
+	for _, r := range kept {
+		d.byObject[r.Object] = newReader(r, r.members()...)
+		d.byObject[r.Object].contents = true
+	}
+	for _, r := range Concerned(kept) {
 		d.byObject[r.Object] = newReader(r, r.members()...)
 	}
+	for _, reader := range d.byObject {
+		reader.embed(kept)
+	}
 	return d
 }
 
-// Decode reads a message of the log. An event of another resource is nil
-// without an error; an error says why the event can never be applied, and
-// names no personal data.
-func (d *Decoder) Decode(m streams.Message) (*Change, error) {
-	subject, err := d.names.ParseSubject(m.Subject)
+// Concerned are the resources that aren't kept and whose events change rows of
+// those that are: their parents, and those that embed them.
+func Concerned(kept []*Resource) (list []*Resource) {
+	for _, r := range Resources() {
+		concerns := func(k *Resource) bool {
+			return k.HasParent(r.Table) || slices.ContainsFunc(r.Embeds, func(e Embed) bool { return e.Table == k.Table })
+		}
+		if keeps(kept, r.Table) == nil && slices.ContainsFunc(kept, concerns) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+func keeps(kept []*Resource, table string) *Resource {
+	if i := slices.IndexFunc(kept, func(r *Resource) bool { return r.Table == table }); i >= 0 {
+		return kept[i]
+	}
+	return nil
+}
+
+// Decode reads a message of the log and appends what it changes, which is
+// nothing where the event is of no concern; known tells those from types that
+// the decoder doesn't know. An error says why the event can never be applied,
+// and names no personal data.
+func (d *Decoder) Decode(m streams.Message, into []*Change) (changes []*Change, known bool, err error) {
+	subject, subjectErr := d.names.ParseSubject(m.Subject)
 	envelope := d.envelope.get()
 	defer d.envelope.done(envelope)
 	// The subject foretells the type, so that one pass reads envelope and data;
@@ -92,32 +93,46 @@ func (d *Decoder) Decode(m streams.Message) (*Change, error) {
 	object, action, ok := streams.SplitType(eventType)
 	typed := d.byObject[object]
 	if !ok || typed == nil {
-		return nil, nil
+		return into, false, nil
 	}
 	if typed != r || !once {
 		r, data = typed, typed.get()
 		defer r.done(data)
 		rawjson.Members(envelope.Get("data"), data.set)
 	}
-	id, _ := rawjson.Text(data.Get("id"))
-	if id == "" {
-		return nil, errors.New("the event has no data.id")
+	id, err := entityID(data)
+	switch {
+	case err != nil:
+		return into, true, err
+	case id == "":
+		return into, true, errors.New("the event has no data.id")
 	}
-	if strings.Contains(id, "\x00") {
-		return nil, errors.New("data.id holds U+0000")
-	}
-	c := &Change{Resource: r.resource, ID: id, Source: streams.Source(m.Header.Get(streams.HeaderSource)), Sequence: m.Sequence}
-	if err == nil { // a body may lack its instance; the subject has the endpoint's then
-		c.InstanceID, _ = rawjson.StorableText(subject.InstanceID)
-	}
-	var timestamp int64
-	if at := streams.ParseTimestamp(string(envelope.Get("timestamp"))); !at.IsZero() && storableMillis(at.UnixMilli()) {
-		timestamp = at.UnixMilli()
+	e := &event{Message: m, action: action, timestamp: timestampOf(envelope)}
+	if subjectErr == nil { // a body may lack its instance; the subject has the endpoint's then
+		e.instanceID, _ = rawjson.StorableText(subject.InstanceID)
 	}
 	if action == "deleted" {
-		return c, c.delete(timestamp, m)
+		return append(into, e.deletion(r.resource, id)), true, nil
 	}
-	return c, c.fill(action, timestamp, m, data, r.sources)
+	changes, err = r.changes(e, id, data, into)
+	return changes, true, err
+}
+
+// entityID is data.id, "" where there is none.
+func entityID(data *Fields) (string, error) {
+	id, _ := rawjson.Text(data.Get("id"))
+	if strings.Contains(id, "\x00") {
+		return "", errors.New("data.id holds U+0000")
+	}
+	return id, nil
+}
+
+func timestampOf(envelope *Fields) int64 {
+	at := streams.ParseTimestamp(string(envelope.Get("timestamp")))
+	if at.IsZero() || !storableMillis(at.UnixMilli()) {
+		return 0
+	}
+	return at.UnixMilli()
 }
 
 // readEvent reads an event's members, and those of its data where data is not
@@ -138,30 +153,34 @@ func readEvent(event []byte, envelope, data *Fields) (once bool) {
 	return seen <= 1
 }
 
-func (c *Change) delete(timestamp int64, m streams.Message) error {
-	if timestamp == 0 { // when it reached us is the next best, and is stored with it
-		timestamp, _ = strconv.ParseInt(m.Header.Get(streams.HeaderReceivedAt), 10, 64)
-	}
-	c.DeletedAt = timestamp * 1000
-	return nil
+// event is a message whose envelope has been read.
+type event struct {
+	streams.Message
+	action     string
+	timestamp  int64 // of the envelope, milliseconds; 0 where it has none
+	instanceID string
 }
 
-func (c *Change) fill(action string, timestamp int64, m streams.Message, data *Fields, sources []source) error {
-	updatedAt, _ := rawjson.Int(data.Get("updated_at"))
-	eventID := m.Header.Get(streams.HeaderSvixID)
-	if eventID == "" {
-		eventID = m.Header.Get(streams.HeaderMsgID)
+func (e *event) change(r *Resource, id string) *Change {
+	return &Change{Resource: r, ID: id, InstanceID: e.instanceID, Source: streams.Source(e.Header.Get(streams.HeaderSource)), Sequence: e.Sequence}
+}
+
+func (e *event) deletion(r *Resource, id string) *Change {
+	at := e.timestamp
+	if at == 0 { // when it reached us is the next best, and is stored with it
+		at, _ = strconv.ParseInt(e.Header.Get(streams.HeaderReceivedAt), 10, 64)
 	}
-	c.Version = NewVersion(ClassOwn, false, updatedAt, timestamp, rank(action), eventID)
-	c.Values = make([]Value, len(c.Resource.Columns))
-	for i := range c.Resource.Columns {
-		v, err := c.Resource.Columns[i].read(data, sources[i])
-		if err != nil {
-			return fmt.Errorf("%s.%s: %w", c.Resource.Table, c.Resource.Columns[i].Name, err)
-		}
-		c.Values[i] = v
+	c := e.change(r, id)
+	c.DeletedAt = at * 1000
+	return c
+}
+
+// id of the event: stable over retries.
+func (e *event) id() string {
+	if id := e.Header.Get(streams.HeaderSvixID); id != "" {
+		return id
 	}
-	return nil
+	return e.Header.Get(streams.HeaderMsgID)
 }
 
 // Folded is a batch of changes, of which only the winners are left: for each

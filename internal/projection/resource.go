@@ -1,11 +1,14 @@
 // Package projection says what a row is made of, and which of two events about
 // an entity wins. It is pure: events in, rows out, no I/O.
 //
-// Which column comes from where is one table, in resources.go; the DDL, the
-// writer and the documentation read it.
+// Which column comes from where is one table, in resources.go and its
+// neighbours; the DDL, the writer and the documentation read it.
 package projection
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Type is a column's type.
 type Type int
@@ -33,6 +36,8 @@ type Column struct {
 	Personal bool
 	// Volatile columns change without the entity's version; drift checks pass over them.
 	Volatile bool
+	// Optional columns are off unless they are asked for.
+	Optional bool
 	// Index is made for look-ups by this column.
 	Index bool
 	Doc   string
@@ -44,26 +49,88 @@ type Parent struct {
 	Column string // of this resource, holding the parent's id
 }
 
+// Embed is a list in a resource's events whose elements are entities of another
+// resource. They are contents of [ClassEmbedded], of the event's times and id,
+// so that an event of the element's own always wins.
+type Embed struct {
+	Member string // of the event's data, holding the list
+	Table  string // the elements' resource
+	// ParentID is the element's member that stands for the event's entity, filled
+	// where the element lacks it.
+	ParentID string
+	// Inherits are members that an element without them has from the event.
+	Inherits []string
+}
+
 // Resource is one of Clerk's resources and the table that it becomes.
 type Resource struct {
 	Table   string // "organization_memberships"
 	Object  string // Clerk's name in event types: "organizationMembership"
+	Doc     string // what a row is
 	Columns []Column
 	// Reads are members of the event's data that made columns read.
 	Reads   []string
 	Parents []Parent
+	// Terminal are the statuses that no other follows: a content that has one
+	// beats any that has none, since Clerk needn't advance updated_at for it.
+	Terminal []string
+	Embeds   []Embed
+	// Omits are the members of the event's data that become no column, and why.
+	Omits map[string]string
 }
 
 // members are all that is read of the event's data.
 func (r *Resource) members() []string {
 	all := append([]string{"id", "updated_at"}, r.Reads...)
+	if len(r.Terminal) > 0 {
+		all = append(all, "status")
+	}
 	for _, c := range r.Columns {
 		if c.Made == nil {
-			first, _, _ := strings.Cut(c.Path, ".")
-			all = append(all, first)
+			all = append(all, c.member())
 		}
 	}
+	for _, e := range r.Embeds {
+		all = append(append(all, e.Member), e.Inherits...)
+	}
 	return all
+}
+
+// member of the event's data in which the column's value stands.
+func (c *Column) member() string {
+	first, _, _ := strings.Cut(c.Path, ".")
+	return first
+}
+
+// terminal reports whether the status is one that no other follows. Where the
+// event has none, its action says it.
+func (r *Resource) terminal(status, action string) bool {
+	if status == "" {
+		status = action
+	}
+	return slices.Contains(r.Terminal, status)
+}
+
+// Resources are all that a store can hold, parents first, without the optional
+// columns. The first column of each is its id.
+func Resources() []*Resource { return resources }
+
+// Declared are the same with the optional columns.
+func Declared() []*Resource { return declared }
+
+var (
+	declared  = slices.Concat(people, access, billing)
+	resources = withoutOptional(declared)
+)
+
+func withoutOptional(all []*Resource) []*Resource {
+	var list []*Resource
+	for _, r := range all {
+		on := *r
+		on.Columns = slices.DeleteFunc(slices.Clone(r.Columns), func(c Column) bool { return c.Optional })
+		list = append(list, &on)
+	}
+	return list
 }
 
 // ByTable finds a resource by its table's name.
@@ -74,6 +141,12 @@ func ByTable(table string) *Resource {
 		}
 	}
 	return nil
+}
+
+// HasParent reports whether the deletion of one of the table's rows deletes
+// rows of the resource.
+func (r *Resource) HasParent(table string) bool {
+	return slices.ContainsFunc(r.Parents, func(p Parent) bool { return p.Table == table })
 }
 
 // Column finds a column's place, -1 where there is none of that name.

@@ -109,8 +109,11 @@ func (c *Column) read(f *Fields, from source) (Value, error) {
 	if c.Made != nil {
 		return c.Made(f)
 	}
-	raw := follow(f.values[from.at], from.rest)
-	if rawjson.IsNull(raw) {
+	raw := f.values[from.at] // begins with the value, without white space
+	if from.rest != "" {
+		raw = follow(raw, from.rest)
+	}
+	if len(raw) == 0 || raw[0] == 'n' {
 		return Value{}, nil
 	}
 	v, err := c.parse(raw)

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"go.uber.org/zap"
 
 	"github.com/rollcall-dev/rollcall/streams"
 )
@@ -85,42 +87,78 @@ func (s *Store) lockSQL() string {
 func (s *Store) write(ctx context.Context, pg *pgconn.PgConn, w *Work, epoch int64) error {
 	p := pg.StartPipeline(ctx)
 	pg.Frontend().Send(room(w.size()))
-	var counts []string // whose rows each statement's result counts
-	send := func(sql string, t tableWork) {
-		sendParams(p, sql, t.params, epoch)
-		counts = append(counts, t.writer.resource.Table)
-	}
-	if w != nil {
-		// A delete writes its tombstone and its own row first: contents consult the
-		// tombstones.
-		for _, t := range w.deletions {
-			send(t.writer.bury, t)
-			send(t.writer.remove, t)
-			for _, cascade := range t.writer.cascades {
-				send(cascade, t)
-			}
-		}
-		for _, t := range w.contents {
-			send(t.writer.contents, t)
-		}
-	}
+	sent := s.send(p, w, epoch)
 	p.SendQueryParams("commit", nil, nil, nil, nil)
 	if err := p.Sync(); err != nil {
 		_ = p.Close() // fails the same way
 		return &Error{err}
 	}
-	if err := s.readResults(p, counts); err != nil {
+	if err := s.readResults(p, sent); err != nil {
 		_ = p.Close() // the first error says it
 		return err
 	}
 	if err := p.Close(); err != nil {
 		return &Error{err}
 	}
+	s.count(sent)
 	if w != nil {
 		s.o.Metrics.replaced(s.o.Name, w.replaced)
 		w.done()
 	}
 	return nil
+}
+
+// statement is one that was sent, and what came of it.
+type statement struct {
+	table string
+	sweep bool // its answer is how many rows are held; else rows is what it wrote
+	rows  int64
+}
+
+// send sends a batch's statements.
+func (s *Store) send(p *pgconn.Pipeline, w *Work, epoch int64) (sent []statement) {
+	if w == nil {
+		return nil
+	}
+	send := func(sql, table string, t tableWork) {
+		sendParams(p, sql, t.params, epoch)
+		sent = append(sent, statement{table: table})
+	}
+	// A delete writes its tombstone and its own row first: contents consult the
+	// tombstones.
+	for _, t := range w.deletions {
+		send(t.writer.bury, "tombstones", t)
+		if t.writer.remove != "" {
+			send(t.writer.remove, t.writer.resource.Table, t)
+		}
+		for _, c := range t.writer.cascades {
+			send(c.sql, c.table, t)
+		}
+	}
+	for _, t := range w.contents {
+		send(t.writer.contents, t.writer.resource.Table, t)
+	}
+	for _, table := range w.touched {
+		p.SendQueryParams(s.sql.sweep(table), nil, nil, nil, nil)
+		sent = append(sent, statement{table: table, sweep: true})
+	}
+	return sent
+}
+
+// count counts what a committed batch wrote.
+func (s *Store) count(sent []statement) {
+	for _, st := range sent {
+		switch {
+		case !st.sweep:
+			s.o.Metrics.wrote(s.o.Name, st.table, st.rows)
+		case st.rows > 0:
+			s.o.Metrics.heldRows(s.o.Name, st.table, st.rows)
+			s.heldOnce.Do(func() {
+				s.o.Log.Warn("rows of deleted entities stay as tombstones, since a foreign key or another transaction holds them; more are only counted (rollcall_store_held_rows_total)",
+					zap.String("sink", s.Name()), zap.String("table", st.table), zap.Int64("rows", st.rows))
+			})
+		}
+	}
 }
 
 // room is a message of no bytes. The driver's write buffer starts small for
@@ -144,7 +182,7 @@ func sendParams(p *pgconn.Pipeline, sql string, params []param, epoch int64) {
 	p.SendQueryParams(sql, values, oids, []int16{1}, nil)
 }
 
-func (s *Store) readResults(p *pgconn.Pipeline, counts []string) error {
+func (s *Store) readResults(p *pgconn.Pipeline, sent []statement) error {
 	var failed error
 	for i := 0; ; {
 		result, err := p.GetResults()
@@ -157,11 +195,15 @@ func (s *Store) readResults(p *pgconn.Pipeline, counts []string) error {
 		}
 		switch r := result.(type) {
 		case *pgconn.ResultReader:
-			tag, err := r.Close()
-			if err != nil {
-				failed = errors.Join(failed, &Error{err})
-			} else if i < len(counts) {
-				s.o.Metrics.wrote(s.o.Name, counts[i], tag.RowsAffected())
+			read := r.Read()
+			switch {
+			case read.Err != nil:
+				failed = errors.Join(failed, &Error{read.Err})
+			case i >= len(sent): // the commit
+			case sent[i].sweep:
+				sent[i].rows, _ = strconv.ParseInt(string(read.Rows[0][0]), 10, 64)
+			default:
+				sent[i].rows = read.CommandTag.RowsAffected()
 			}
 			i++
 		case *pgconn.PipelineSync:

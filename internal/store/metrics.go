@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics of all stores in the process.
 type Metrics struct {
-	rows, replacedChars, unknownTypes *prometheus.CounterVec
+	rows, held, replacedChars, unknownTypes *prometheus.CounterVec
 }
 
 // NewMetrics registers them.
@@ -16,6 +16,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	return &Metrics{
 		rows:          counter("rows_written_total", "Rows inserted or updated; an event that loses against a newer version writes none.", "store", "resource"),
+		held:          counter("held_rows_total", "Rows of deleted entities that stay as tombstones under on_delete: hard, since a foreign key or another transaction holds them.", "store", "resource"),
 		replacedChars: counter("replaced_characters_total", "Characters that Postgres can't store (U+0000, lone surrogates) and that became U+FFFD.", "store"),
 		unknownTypes:  counter("unknown_types_total", "Events of a type that the store doesn't know, skipped.", "store"),
 	}
@@ -23,6 +24,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 
 func (m *Metrics) wrote(store, resource string, rows int64) {
 	m.rows.WithLabelValues(store, resource).Add(float64(rows))
+}
+
+func (m *Metrics) heldRows(store, resource string, rows int64) {
+	m.held.WithLabelValues(store, resource).Add(float64(rows))
 }
 
 func (m *Metrics) replaced(store string, n int) {

@@ -80,13 +80,14 @@ func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range s.writers {
-		changes, err := s.tableChanges(c, w.resource)
+	for _, r := range s.resources {
+		changes, err := s.tableChanges(c, r)
 		if err != nil {
 			return nil, err
 		}
 		statements = append(statements, changes...)
 	}
+	statements = append(statements, s.missingViews(c)...)
 	if !c.stores[s.o.Name] {
 		statements = append(statements, fmt.Sprintf(`insert into %s.sync_status (store) values (%s) on conflict do nothing`, s.schema, literal(s.o.Name)))
 	}
@@ -105,6 +106,9 @@ func (s *Store) relations() []string {
 	names := []string{"schema_version", "tombstones", "sync_status"}
 	for _, r := range s.resources {
 		names = append(names, r.Table, r.Table+"_live")
+	}
+	for _, v := range s.views() {
+		names = append(names, v.name)
 	}
 	return names
 }
@@ -171,6 +175,9 @@ func (s *Store) tableChanges(c *catalog, r *projection.Resource) ([]string, erro
 	have, exists := c.columns[r.Table]
 	if !exists {
 		statements = append(statements, s.createTable(r))
+		if c.version > 0 {
+			statements = append(statements, s.incomplete(r.Table))
+		}
 	} else if have["version"] != "bytea" {
 		return nil, fmt.Errorf("table %s.%s isn't Rollcall's: rename or drop it", s.o.Schema, r.Table)
 	}
@@ -178,17 +185,13 @@ func (s *Store) tableChanges(c *catalog, r *projection.Resource) ([]string, erro
 		switch t, ok := have[column.Name]; {
 		case !exists:
 		case !ok:
-			statements = append(statements, fmt.Sprintf(`alter table %s.%s add column %s %s`, s.schema, r.Table, column.Name, column.Type))
+			statements = append(statements, fmt.Sprintf(`alter table %s.%s add column %s %s`, s.schema, r.Table, column.Name, column.Type)+s.columnComment(r, column),
+				s.incomplete(r.Table+"."+column.Name))
 		case t != pgName(column.Type):
 			return nil, fmt.Errorf("column %s.%s.%s is %s, and should be %s: rename or drop it", s.o.Schema, r.Table, column.Name, t, pgName(column.Type))
 		}
 	}
-	for _, column := range r.Columns {
-		name := r.Table + "_" + column.Name
-		if column.Index && !c.indexes[name] {
-			statements = append(statements, fmt.Sprintf(`create index %s on %s.%s (%s) where %s is not null`, name, s.schema, r.Table, column.Name, column.Name))
-		}
-	}
+	statements = append(statements, s.missingIndexes(c, r)...)
 	if len(statements) > 0 || !c.views[r.Table+"_live"] {
 		// t.* at this moment: columns that are added later are added to the view too.
 		statements = append(statements, fmt.Sprintf(`create or replace view %[1]s.%[2]s_live with (security_invoker = true) as select t.* from %[1]s.%[2]s t where t.deleted_at is null`, s.schema, r.Table))
@@ -196,6 +199,27 @@ func (s *Store) tableChanges(c *catalog, r *projection.Resource) ([]string, erro
 	return statements, nil
 }
 
+func (s *Store) missingIndexes(c *catalog, r *projection.Resource) (statements []string) {
+	for _, column := range r.Columns {
+		name := r.Table + "_" + column.Name
+		if column.Index && !c.indexes[name] {
+			statements = append(statements, fmt.Sprintf(`create index %s on %s.%s (%s) where %s is not null`, name, s.schema, r.Table, column.Name, column.Name))
+		}
+	}
+	// By which sweep finds what a transaction has marked.
+	if name := r.Table + "_swept"; s.o.OnDelete == OnDeleteHard && !c.indexes[name] {
+		statements = append(statements, fmt.Sprintf(`create index %s on %s.%s (synced_at) where deleted_at is not null`, name, s.schema, r.Table))
+	}
+	return statements
+}
+
+// incomplete notes a table or a column that came too late for the events that
+// have been applied.
+func (s *Store) incomplete(what string) string {
+	return fmt.Sprintf(`update %s.sync_status set incomplete = array_append(array_remove(incomplete, %[2]s), %[2]s) where position > 0`, s.schema, literal(what))
+}
+
+// createTable is the table with its comments.
 func (s *Store) createTable(r *projection.Resource) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "create table %s.%s (\n", s.schema, r.Table)
@@ -212,8 +236,19 @@ func (s *Store) createTable(r *projection.Resource) string {
 		}
 		b.WriteString("    " + c)
 	}
-	b.WriteString("\n)")
+	fmt.Fprintf(&b, "\n);\ncomment on table %s.%s is %s", s.schema, r.Table, literal(r.Doc))
+	for _, c := range r.Columns {
+		b.WriteString(s.columnComment(r, c))
+	}
 	return b.String()
+}
+
+// columnComment is a further statement, or none.
+func (s *Store) columnComment(r *projection.Resource, c projection.Column) string {
+	if c.Doc == "" {
+		return ""
+	}
+	return fmt.Sprintf(";\ncomment on column %s.%s.%s is %s", s.schema, r.Table, c.Name, literal(c.Doc))
 }
 
 func pgName(t projection.Type) string {

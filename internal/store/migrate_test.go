@@ -296,10 +296,16 @@ func TestPlans(t *testing.T) {
 	execute(t, f.db,
 		`insert into clerk.tombstones (resource, id, deleted_at, source, stream_epoch, stream_seq)
 select r, r || i, now(), 'webhook', 1, i from generate_series(1, 20000) i, unnest(array['users', 'organizations', 'organization_memberships']) r`,
-		`insert into clerk.organization_memberships (id, organization_id, user_id, instance_id, synced_at, stream_epoch, stream_seq, source, version)
-select 'orgmem_' || i, 'org_' || i, 'user_' || i, '', now(), 1, i, '', '' from generate_series(1, 50000) i`,
-		`insert into clerk.users (id, instance_id, synced_at, stream_epoch, stream_seq, source, version) select 'user_' || i, '', now(), 1, i, '', '' from generate_series(1, 50000) i`,
-		`analyze`)
+	)
+	for _, r := range f.resources {
+		columns, values := "", ""
+		for _, p := range r.Parents {
+			columns, values = columns+", "+p.Column, values+", "+literal(p.Column)+" || i"
+		}
+		execute(t, f.db, fmt.Sprintf(`insert into clerk.%s (id, instance_id, synced_at, stream_epoch, stream_seq, source, version%s)
+select 'x_' || i, '', now(), 1, i, '', ''%s from generate_series(1, 20000) i`, r.Table, columns, values))
+	}
+	execute(t, f.db, `analyze`)
 	for _, n := range []int{1, maxRowsOfABatch} {
 		var messages []streams.Message
 		for i := range n {
@@ -316,9 +322,9 @@ select 'orgmem_' || i, 'org_' || i, 'user_' || i, '', now(), 1, i, '', '' from g
 		for _, table := range w.deletions {
 			f.wantNoScan(t, table.writer.bury, table)
 			f.wantNoScan(t, table.writer.remove, table)
-			for _, cascade := range table.writer.cascades {
+			for _, c := range table.writer.cascades {
 				if n == 1 { // of many, a hash join may be the better plan
-					f.wantNoScan(t, cascade, table)
+					f.wantNoScan(t, c.sql, table)
 				}
 			}
 		}
@@ -352,5 +358,30 @@ func (f *fixture) wantNoScan(t *testing.T, statement string, w tableWork) {
 	}
 	if strings.Contains(plan.String(), "Seq Scan") {
 		t.Errorf("%d rows: %s\n%s", w.rows, statement, plan.String())
+	}
+}
+
+// What a service asks most, and what a store with on_delete hard asks after each
+// batch, doesn't read whole tables.
+func TestPlansOfLookUps(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(o *Options) { o.OnDelete = OnDeleteHard })
+	execute(t, f.db,
+		`insert into clerk.organization_memberships (id, organization_id, user_id, role, permissions, instance_id, synced_at, stream_epoch, stream_seq, source, version)
+select 'orgmem_' || i, 'org_' || i / 10, 'user_' || i, 'org:admin', '{org:a}', 'ins_1', now(), 1, i, '', '' from generate_series(1, 20000) i`,
+		`insert into clerk.users (id, email, external_id, instance_id, synced_at, stream_epoch, stream_seq, source, version) select 'user_' || i, i, i, '', now(), 1, i, '', '' from generate_series(1, 20000) i`,
+		`insert into clerk.roles (id, key, permissions, instance_id, synced_at, stream_epoch, stream_seq, source, version) select 'role_' || i, 'org:' || i, '[{"id":"perm_1","key":"org:a"}]', 'ins_1', now(), 1, i, '', '' from generate_series(1, 20) i`,
+		`analyze`)
+	for _, query := range []string{
+		`select * from clerk.member_permissions where user_id = 'user_1'`, `select * from clerk.member_permissions where organization_id = 'org_1' and permission = 'org:a'`,
+		`select * from clerk.users_live where email = '1'`, `select * from clerk.users_live where external_id = '1'`, `select * from clerk.user_enterprise_accounts where user_id = 'user_1'`,
+		`select id from clerk.users where deleted_at is not null and synced_at = now()`,
+	} {
+		plan := f.one(`explain ` + query)
+		for _, table := range []string{"organization_memberships", "users"} {
+			if strings.Contains(plan, "Seq Scan on "+table) {
+				t.Errorf("%s\n%s", query, plan)
+			}
+		}
 	}
 }

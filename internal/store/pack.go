@@ -2,6 +2,8 @@ package store
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -15,7 +17,8 @@ import (
 type Work struct {
 	contents  []tableWork
 	deletions []tableWork
-	replaced  int // characters that Postgres can't store
+	replaced  int      // characters that Postgres can't store
+	touched   []string // tables in which rows may be deleted
 }
 
 // tableWork is what one writer has to write.
@@ -69,7 +72,26 @@ func (s *Store) pack(f projection.Folded) *Work {
 			w.deletions = append(w.deletions, packDeletions(writer, list))
 		}
 	}
+	if s.o.OnDelete == OnDeleteHard {
+		w.touched = touched(w)
+	}
 	return w
+}
+
+func touched(w *Work) []string {
+	tables := map[string]bool{}
+	for _, t := range w.contents { // of what is deleted already, or below it
+		tables[t.writer.resource.Table] = true
+	}
+	for _, t := range w.deletions {
+		if t.writer.remove != "" {
+			tables[t.writer.resource.Table] = true
+		}
+		for _, c := range t.writer.cascades {
+			tables[c.table] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(tables))
 }
 
 // done gives back what a written batch was packed into.
@@ -89,8 +111,10 @@ func packContents(w *writer, list []*projection.Change) tableWork {
 	params := make([]param, 0, len(w.resource.Columns)+4)
 	for i, column := range w.resource.Columns {
 		a := arrays.of(column.Type, len(list))
-		for _, c := range list {
-			a.add(c.Values[i])
+		if slices.ContainsFunc(list, func(c *projection.Change) bool { return c.Values[i].Valid }) { // few batches have all columns
+			for _, c := range list {
+				a.add(c.Values[i])
+			}
 		}
 		params = append(params, a.param())
 	}

@@ -1,5 +1,5 @@
-// Package store is the sink that keeps a service's copy of Clerk's users,
-// organizations and memberships, in a schema of the service's own Postgres.
+// Package store is the sink that keeps a service's copy of what Clerk has, in a
+// schema of the service's own Postgres.
 //
 // Every write is a join: of two contents of an entity the greater version
 // stays, of two deletions the earlier, so that events may come in any order and
@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,7 +41,9 @@ type Options struct {
 	MigrateDatabaseURL string // of the schema's owner; "" means DatabaseURL
 	Migrate            string // MigrateAuto or MigrateOff
 	Schema             string
-	InstanceID         string // the only one followed; "" follows all
+	Resources          []string // by table; none means all
+	OnDelete           string   // OnDeleteTombstone, OnDeleteHard or OnDeleteKeep; "" means tombstone
+	InstanceID         string   // the only one followed; "" follows all
 	Names              streams.Names
 	Log                *zap.Logger
 	Metrics            *Metrics
@@ -51,10 +55,12 @@ type Store struct {
 	pool      *pgxpool.Pool
 	schema    string // quoted
 	lock      int64
-	resources []*projection.Resource
+	resources []*projection.Resource // that it keeps
 	decoder   *projection.Decoder
+	sql       statements
 	writers   []*writer
 	prepared  bool // the schema is as this release needs it
+	heldOnce  sync.Once
 
 	lockTimeout, idleTimeout time.Duration
 }
@@ -70,20 +76,45 @@ func New(o Options) (*Store, error) {
 			return nil, fmt.Errorf("store %s: the database URL can't be parsed: %w", o.Name, errors.Unwrap(err)) // the outer error quotes it
 		}
 	}
+	if o.OnDelete == "" {
+		o.OnDelete = OnDeleteTombstone
+	}
+	kept, err := keptResources(o)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig(o.DatabaseURL))
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", o.Name, err)
 	}
 	s := &Store{
 		o: o, pool: pool, schema: pgx.Identifier{o.Schema}.Sanitize(), lock: lockKey(o.Schema),
-		resources:   projection.Resources(),
+		resources:   kept,
 		lockTimeout: defaultLockTimeout, idleTimeout: defaultIdleTimeout,
 	}
 	s.decoder = projection.NewDecoder(o.Names, s.resources)
-	for _, r := range s.resources {
-		s.writers = append(s.writers, newWriter(s.schema, r))
+	s.sql = statements{s.schema, kept, o.OnDelete == OnDeleteKeep}
+	for _, r := range append(projection.Concerned(kept), kept...) {
+		s.writers = append(s.writers, s.sql.writer(r))
 	}
 	return s, nil
+}
+
+func keptResources(o Options) (kept []*projection.Resource, err error) {
+	if len(o.Resources) == 0 {
+		return projection.Resources(), nil
+	}
+	for _, table := range o.Resources {
+		if projection.ByTable(table) == nil {
+			return nil, fmt.Errorf("store %s: there is no resource %q", o.Name, table)
+		}
+	}
+	for _, r := range projection.Resources() { // parents first
+		if slices.Contains(o.Resources, r.Table) {
+			kept = append(kept, r)
+		}
+	}
+	return kept, nil
 }
 
 // Close ends the store's connections.
@@ -124,10 +155,14 @@ func lockKey(schema string) int64 {
 // Name of the sink.
 func (s *Store) Name() string { return streams.SinkStore(s.o.Name) }
 
-// Subjects of the log that the store wants.
+// Subjects of the log that the store wants. A store of all resources reads
+// every event, so that it can count those of types that it doesn't know.
 func (s *Store) Subjects() []string {
+	if len(s.resources) == len(projection.Resources()) {
+		return []string{s.o.Names.InstanceSubjects(s.o.InstanceID)}
+	}
 	var subjects []string
-	for _, r := range s.resources {
+	for _, r := range append(projection.Concerned(s.resources), s.resources...) {
 		subjects = append(subjects, s.o.Names.ResourceSubjects(s.o.InstanceID, r.Object))
 	}
 	return subjects
@@ -170,17 +205,17 @@ func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 	var rejected map[int]error
 	changes := make([]*projection.Change, 0, len(messages))
 	for i := range messages {
-		c, err := s.decoder.Decode(messages[i])
+		more, known, err := s.decoder.Decode(messages[i], changes)
 		switch {
 		case err != nil:
 			if rejected == nil {
 				rejected = map[int]error{}
 			}
 			rejected[i] = err
-		case c == nil:
+		case !known:
 			s.o.Metrics.unknown(s.o.Name)
 		default:
-			changes = append(changes, c)
+			changes = more
 		}
 	}
 	return s.pack(projection.Fold(changes)), rejected

@@ -8,35 +8,61 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/projection"
 )
 
-// writer holds the statements that write one resource's table.
+// The values of Options.OnDelete: what becomes of a deleted entity's row.
+const (
+	OnDeleteTombstone = "tombstone" // stays, without what is personal
+	OnDeleteHard      = "hard"      // goes
+	OnDeleteKeep      = "keep"      // stays whole
+)
+
+// writer holds the statements that write one resource's table. Of a resource
+// that the store doesn't keep it writes the tombstones, and the rows below.
 type writer struct {
 	resource *projection.Resource
-	contents string   // upsert of contents; parameters of packContents, then the epoch
-	bury     string   // tombstones; parameters of packDeletions, then the epoch
-	remove   string   // the deleted rows themselves; the same parameters
-	cascades []string // rows whose parent of this resource was deleted; the same parameters
+	contents string    // upsert of contents; parameters of packContents, then the epoch
+	bury     string    // tombstones; parameters of packDeletions, then the epoch
+	remove   string    // the deleted rows themselves; the same parameters; "" where they aren't kept
+	cascades []cascade // rows whose parent of this resource was deleted; the same parameters
 	spare    sync.Pool
 }
+
+type cascade struct{ table, sql string }
 
 // bookkeeping are the columns that every table has behind its resource's.
 const bookkeeping = `deleted_at timestamptz, instance_id text not null, synced_at timestamptz not null, stream_epoch bigint not null, stream_seq bigint not null, source text not null, version bytea not null`
 
-func newWriter(schema string, r *projection.Resource) *writer {
-	w := &writer{resource: r, contents: upsertSQL(schema, r), bury: burySQL(schema, r), remove: removeSQL(schema, r)}
-	for _, child := range projection.Resources() {
+// statements makes the statements of a store.
+type statements struct {
+	schema string // quoted
+	kept   []*projection.Resource
+	keep   bool // deleted rows keep what is personal
+}
+
+func (s statements) writer(r *projection.Resource) *writer {
+	w := &writer{resource: r, bury: s.bury(r)}
+	for _, child := range s.kept {
 		for _, p := range child.Parents {
 			if p.Table == r.Table {
-				w.cascades = append(w.cascades, cascadeSQL(schema, child, p.Column))
+				w.cascades = append(w.cascades, cascade{child.Table, s.cascade(child, p.Column)})
 			}
+		}
+		if child == r {
+			w.contents, w.remove = s.upsert(r), s.remove(r)
 		}
 	}
 	return w
 }
 
-// upsertSQL writes contents: the greater version wins. deleted_at is worked out
+// sweep takes away the rows that the transaction has marked, once they are
+// marked: those that something holds stay as they would with tombstone.
+func (s statements) sweep(table string) string {
+	return fmt.Sprintf("select %s.sweep('%s')", s.schema, table)
+}
+
+// upsert writes contents: the greater version wins. deleted_at is worked out
 // anew from the tombstones of the entity and of its parents, and with it
 // whether personal columns are kept.
-func upsertSQL(schema string, r *projection.Resource) string {
+func (s statements) upsert(r *projection.Resource) string {
 	var names, params, values, sets []string
 	for i, c := range r.Columns {
 		names = append(names, c.Name)
@@ -45,7 +71,7 @@ func upsertSQL(schema string, r *projection.Resource) string {
 		if c.Type == projection.TextArray {
 			value += "::text[]" // an array of arrays can't be ragged
 		}
-		if c.Personal {
+		if c.Personal && !s.keep {
 			value = "case when d.deleted_at is null then " + value + " end"
 		}
 		values = append(values, value)
@@ -65,55 +91,57 @@ from unnest(%[6]s) as r(%[3]s, version, instance_id, source, stream_seq)
 cross join lateral (select %[7]s offset 0) as d(deleted_at)
 on conflict (id) do update set %[8]s
 where excluded.version > t.version`,
-		schema, r.Table, strings.Join(names, ", "), strings.Join(values, ", "), len(r.Columns)+5,
-		strings.Join(params, ", "), deletedAtSQL(schema, r), strings.Join(sets, ", "))
+		s.schema, r.Table, strings.Join(names, ", "), strings.Join(values, ", "), len(r.Columns)+5,
+		strings.Join(params, ", "), s.deletedAt(r), strings.Join(sets, ", "))
 }
 
-// deletedAtSQL looks the tombstones up by key, row by row: as a join, the
+// deletedAt looks the tombstones up by key, row by row: as a join, the
 // planner would rather read tens of thousands of them for every batch. Offset 0
-// keeps it from doing so once for each column that asks.
-func deletedAtSQL(schema string, r *projection.Resource) string {
-	lookUp := func(table, id string) string {
-		return fmt.Sprintf("(select deleted_at from %s.tombstones where resource = '%s' and id = r.%s)", schema, table, id)
+// keeps it from doing so once for each column that asks. Content that is newer
+// than what went with a parent is judged by the parents that it names itself.
+func (s statements) deletedAt(r *projection.Resource) string {
+	lookUp := func(table, id, of string) string {
+		return fmt.Sprintf("(select deleted_at from %s.tombstones where resource = '%s' and id = r.%s and %s)", s.schema, table, id, of)
 	}
-	at := []string{lookUp(r.Table, "id")}
+	at := []string{lookUp(r.Table, "id", "(version is null or version >= r.version)")}
 	for _, p := range r.Parents {
-		at = append(at, lookUp(p.Table, p.Column))
+		at = append(at, lookUp(p.Table, p.Column, "version is null"))
 	}
 	return "least(" + strings.Join(at, ", ") + ")" // of times; nulls don't count
 }
 
 const deletionRows = `unnest($1, $2, $3, $4, $5) as r(id, deleted_at, instance_id, source, stream_seq)`
 
-func burySQL(schema string, r *projection.Resource) string {
+func (s statements) bury(r *projection.Resource) string {
 	return fmt.Sprintf(`insert into %[1]s.tombstones as t (resource, id, deleted_at, instance_id, source, stream_epoch, stream_seq)
 select '%[2]s', r.id, r.deleted_at, r.instance_id, r.source, $6, r.stream_seq from %[3]s
 on conflict (resource, id) do update
-set deleted_at = excluded.deleted_at, instance_id = excluded.instance_id, source = excluded.source, stream_epoch = excluded.stream_epoch, stream_seq = excluded.stream_seq, synced_at = excluded.synced_at
-where excluded.deleted_at < t.deleted_at`, schema, r.Table, deletionRows)
+set deleted_at = excluded.deleted_at, instance_id = excluded.instance_id, source = excluded.source, stream_epoch = excluded.stream_epoch, stream_seq = excluded.stream_seq, synced_at = excluded.synced_at, version = null
+where excluded.deleted_at < t.deleted_at or t.version is not null`, s.schema, r.Table, deletionRows)
 }
 
-// removeSQL marks the entity's own row, and makes one where there is none: a
+// remove marks the entity's own row, and makes one where there is none: a
 // deletion that comes before its entity leaves a row too.
-func removeSQL(schema string, r *projection.Resource) string {
+func (s statements) remove(r *projection.Resource) string {
 	return fmt.Sprintf(`insert into %[1]s.%[2]s as t (id, deleted_at, instance_id, synced_at, stream_epoch, stream_seq, source, version)
 select r.id, r.deleted_at, r.instance_id, now(), $6, r.stream_seq, r.source, ''::bytea from %[3]s
-on conflict (id) do update set %[4]s
-where t.deleted_at is null or t.deleted_at > excluded.deleted_at`, schema, r.Table, deletionRows, markDeleted(r, "excluded", "excluded.stream_epoch"))
+on conflict (id) do update set instance_id = coalesce(nullif(t.instance_id, ''), excluded.instance_id), %[4]s
+where t.deleted_at is null or t.deleted_at > excluded.deleted_at`, s.schema, r.Table, deletionRows, s.marks(r, "excluded", "excluded.stream_epoch"))
 }
 
-func cascadeSQL(schema string, child *projection.Resource, column string) string {
+func (s statements) cascade(child *projection.Resource, column string) string {
 	return fmt.Sprintf(`update %[1]s.%[2]s as t set %[4]s
 from %[3]s
-where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at)`, schema, child.Table, deletionRows, markDeleted(child, "r", "$6"), column)
+where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at)`, s.schema, child.Table, deletionRows, s.marks(child, "r", "$6"), column)
 }
 
-func markDeleted(r *projection.Resource, from, epoch string) string {
+// marks are what a deletion sets.
+func (s statements) marks(r *projection.Resource, from, epoch string) string {
 	sets := []string{
 		fmt.Sprintf("deleted_at = %s.deleted_at, source = %[1]s.source, stream_seq = %[1]s.stream_seq, stream_epoch = %s, synced_at = now()", from, epoch),
 	}
 	for _, c := range r.Columns {
-		if c.Personal {
+		if c.Personal && !s.keep {
 			sets = append(sets, c.Name+" = null")
 		}
 	}

@@ -25,7 +25,11 @@ import (
 func TestRollcallsStore(t *testing.T) {
 	t.Parallel()
 	database := stacktest.Database(t)
-	fill(t, database.URL, map[string]string{"users": "user", "organizations": "organization", "organization_memberships": "organizationMembership"})
+	fill(t, database.URL, map[string]string{
+		"users": "user", "organizations": "organization", "organization_memberships": "organizationMembership",
+		"organization_invitations": "organizationInvitation", "organization_domains": "organizationDomain", "roles": "role", "permissions": "permission",
+		"sessions": "session", "subscriptions": "subscription", "subscription_items": "subscriptionItem", "payment_attempts": "paymentAttempt", "waitlist_entries": "waitlistEntry",
+	})
 	report, err := truth.Compare(t.Context(), strings.NewReader(state(t)), connect(t, database.OwnerURL), truth.Options{})
 	if err != nil {
 		t.Fatal(err)

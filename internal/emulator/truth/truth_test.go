@@ -154,7 +154,7 @@ func TestEveryColumn(t *testing.T) {
 		"text": `coalesce(COLUMN, '') || 'x'`, "boolean": `COLUMN is not true`, "bigint": `coalesce(COLUMN, 0) + 1`, "integer": `COLUMN + 1`, "bytea": `'\x01'`,
 		"timestamp with time zone": `coalesce(COLUMN, now()) + interval '1 microsecond'`, "jsonb": `jsonb_build_array(COLUMN)`, "ARRAY": `array_append(COLUMN, null)`,
 	}
-	aside := strings.Fields("version synced_at stream_epoch stream_seq last_sign_in_at last_active_at latest_activity members_count pending_invitations_count total_pending_invitations")
+	aside := strings.Fields("version synced_at stream_epoch stream_seq last_sign_in_at last_active_at latest_activity members_count pending_invitations_count total_pending_invitations plan")
 	for _, c := range columns {
 		table, column := "clerk."+c.Table, pgx.Identifier{c.Name}.Sanitize()
 		where := fmt.Sprintf(" where id = (select min(id) from %s)", table)
