@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 )
 
@@ -164,7 +166,7 @@ func (c *emulatedClerk) settled() {
 	})
 }
 
-type difference struct{ Resource, ID, Kind string }
+type difference struct{ Resource, ID, Kind, Reason string }
 
 func (c *emulatedClerk) verify() (code int, report []byte) {
 	c.t.Helper()
@@ -198,7 +200,7 @@ func (c *emulatedClerk) namesTheDropped(store *pipeline) {
 	for _, d := range report.Differences {
 		named[d.ID] = true
 		if !dropped[d.ID] && !slices.ContainsFunc(parents(store, d), func(id string) bool { return dropped[id] }) {
-			c.t.Errorf("of %s %s nothing was dropped, and it is %s", d.Resource, d.ID, d.Kind)
+			c.t.Errorf("of %s %s nothing was dropped, and it is %s %s; it refers to %v", d.Resource, d.ID, d.Kind, d.Reason, parents(store, d))
 		}
 	}
 	for id, eventType := range certain {
@@ -208,16 +210,15 @@ func (c *emulatedClerk) namesTheDropped(store *pipeline) {
 	}
 }
 
-// parents are those whose deletion deletes a membership, without an event of its own.
-func parents(store *pipeline, d difference) []string {
-	if d.Resource != "organization_memberships" {
-		return nil
-	}
-	var organization, user string
-	if err := store.query([]any{&organization, &user}, `select organization_id, user_id from clerk.organization_memberships where id = $1`, d.ID); err != nil {
+// parents are what a row refers to: their deletion deletes the row, without an
+// event of its own.
+func parents(store *pipeline, d difference) (ids []string) {
+	table := pgx.Identifier{"clerk", d.Resource}.Sanitize()
+	err := store.query([]any{&ids}, `select array(select value from jsonb_each_text(to_jsonb(t)) where key like '%\_id' and value is not null) from `+table+` t where id = $1`, d.ID)
+	if err != nil {
 		return nil // there is no such row: its own event was dropped
 	}
-	return []string{organization, user}
+	return ids
 }
 
 // dropped are the entities of which an event was dropped, and those that differ
@@ -249,16 +250,13 @@ func (c *emulatedClerk) dropped() (all map[string]bool, certain map[string]strin
 	all, certain = map[string]bool{}, map[string]string{}
 	for _, d := range deliveries {
 		resource, action, _ := strings.Cut(d.Type, ".")
-		if !slices.Contains([]string{"user", "organization", "organizationMembership"}, resource) {
-			continue
-		}
 		if d.State != "dropped" {
 			delete(certain, d.EntityID)
 			continue
 		}
 		all[d.EntityID] = true
 		switch {
-		case resource == "organizationMembership": // it may be gone with its user
+		case resource != "user" && resource != "organization": // it may be gone with one of these
 		case action == "created":
 			certain[d.EntityID] = d.Type
 		case action == "deleted":

@@ -151,7 +151,7 @@ func (c *change) changeRole(id string, edit func(*Role) error) (*Role, error) {
 	if err := edit(&r); err != nil {
 		return nil, err
 	}
-	r.UpdatedAt = c.advance(r.UpdatedAt)
+	r.UpdatedAt = c.tick() // always: it tells which memberships show an older role
 	c.roles.put(&r)
 	c.emit("role.updated", id, c.roleView(&r))
 	return &r, nil

@@ -49,6 +49,7 @@ type attributes struct {
 func (c *change) emit(kind, entityID string, data any) {
 	at := max(c.lastTick, c.now().UnixMilli()) + 5 + c.rng.Int64N(26)
 	c.lastEvent = max(at, c.lastEvent+1)
+	delete(c.builtIn, entityID)
 	if len(c.listeners) == 0 {
 		return
 	}

@@ -34,6 +34,7 @@ type Instance struct {
 	verifications map[Verification]*Verification
 	keys          []SigningKey
 	endpoints     []Endpoint
+	builtIn       map[string]bool // roles and permissions that no event has told of
 
 	users         *table[*User]
 	organizations *table[*Organization]

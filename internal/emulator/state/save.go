@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 )
 
 const stateVersion = 1
@@ -145,6 +147,7 @@ func (in *Instance) save(out *saver) {
 	out.member("issuer", in.Issuer)
 	out.member("emit_cascade", in.EmitCascade)
 	out.member("random", random)
+	out.member("built_in", List[string](slices.Sorted(maps.Keys(in.builtIn))))
 	out.member("signing_keys", List[SigningKey](in.keys))
 	out.member("endpoints", List[Endpoint](in.endpoints))
 	view := in.view
@@ -274,13 +277,14 @@ func (l *loader) instance() error {
 		ID, Name, SecretKey, PublishableKey, Issuer string
 		EmitCascade                                 bool
 		Random                                      []byte
+		BuiltIn                                     []string
 	}
 	// The ids of what the file does not name are made before its own random
 	// state is set, so they cost it nothing.
 	in := newInstance(l.state, len(l.state.instances), InstanceOptions{})
 	scalars := map[string]any{
 		"id": &head.ID, "name": &head.Name, "secret_key": &head.SecretKey, "publishable_key": &head.PublishableKey,
-		"issuer": &head.Issuer, "emit_cascade": &head.EmitCascade, "random": &head.Random,
+		"issuer": &head.Issuer, "emit_cascade": &head.EmitCascade, "random": &head.Random, "built_in": &head.BuiltIn,
 		"signing_keys": &in.keys, "endpoints": &in.endpoints,
 	}
 	deleted := map[string]map[string]int64{}
@@ -309,6 +313,10 @@ func (l *loader) instance() error {
 		*in.chacha = *newRand(l.state.seed^uint64(l.clock), len(l.state.instances))
 	}
 	in.rng = rand.New(in.chacha)
+	in.builtIn = map[string]bool{}
+	for _, id := range head.BuiltIn {
+		in.builtIn[id] = true
+	}
 	return l.finish(in, deleted)
 }
 

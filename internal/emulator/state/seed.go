@@ -19,11 +19,13 @@ func seedSpan() (start, half, end int64) {
 // seedRoles makes the roles and permissions that every instance of Clerk has.
 func (in *Instance) seedRoles() {
 	start, _, _ := seedSpan()
+	in.builtIn = map[string]bool{}
 	permission := func(name, key, kind string) string {
 		p := &Permission{
 			ID: in.newID("perm_"), Name: name, Key: key, Description: name, Type: kind, CreatedAt: start, UpdatedAt: start,
 		}
 		in.permissions.put(p)
+		in.builtIn[p.ID] = true
 		return p.ID
 	}
 	admin := []string{
@@ -39,8 +41,10 @@ func (in *Instance) seedRoles() {
 		permission("Manage invoices", "org:invoices:manage", "custom"),
 	}
 	role := func(name, key, description string, creator bool, permissions ...string) {
+		id := in.newID("role_")
+		in.builtIn[id] = true
 		in.roles.put(&Role{
-			ID: in.newID("role_"), Name: name, Key: key, Description: OptString(description), IsCreatorEligible: creator,
+			ID: id, Name: name, Key: key, Description: OptString(description), IsCreatorEligible: creator,
 			Permissions: permissions, CreatedAt: start, UpdatedAt: start,
 		})
 	}

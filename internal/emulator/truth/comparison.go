@@ -48,10 +48,11 @@ type instance struct {
 	skip    bool
 	live    map[string]map[string]struct{} // users and organizations, by table; nil before they are read
 	roles   map[string]int64               // by key: updated_at, milliseconds
-	done    map[string]bool                // sections
-	held    map[string][][]byte            // elements that stood before their parents
-	index   map[string]row                 // of the section at hand
-	suspect []suspect                      // of the section at hand
+	builtIn map[string]bool
+	done    map[string]bool     // sections
+	held    map[string][][]byte // elements that stood before their parents
+	index   map[string]row      // of the section at hand
+	suspect []suspect           // of the section at hand
 	unsure  []unsure
 	extra   []extra
 }
@@ -85,6 +86,13 @@ func (c *comparison) begin(instanceID string) {
 		skip: c.o.InstanceID != "" && c.o.InstanceID != instanceID,
 		live: map[string]map[string]struct{}{}, roles: map[string]int64{},
 		done: map[string]bool{}, held: map[string][][]byte{},
+	}
+}
+
+func (c *comparison) builtIn(ids []string) {
+	c.in.builtIn = map[string]bool{}
+	for _, id := range ids {
+		c.in.builtIn[id] = true
 	}
 }
 
@@ -162,6 +170,9 @@ func (c *comparison) compare(name string, raw []byte) error {
 			c.add(Difference{Resource: name, ID: id, Kind: Extra, Reason: orphan + " doesn't live in Clerk"})
 			return nil
 		}
+	}
+	if !ok && c.in.builtIn[id] {
+		return nil
 	}
 	c.report.Resources[c.places[name]].Compared++
 	switch {

@@ -14,6 +14,9 @@ const stateVersion = 1
 // returns.
 type handler interface {
 	begin(instanceID string)
+	// builtIn are roles and permissions that no event has told of: a store may lack
+	// them until a backfill.
+	builtIn(ids []string)
 	// section says that a member of the instance with this name follows, and
 	// whether its elements are wanted.
 	section(name string) (wanted bool, err error)
@@ -63,6 +66,15 @@ func (d *decoder) instance() error {
 				return err
 			}
 			d.h.begin(id)
+			return nil
+		case "built_in":
+			var ids []string
+			if err := d.Decode(&ids); err != nil {
+				return err
+			}
+			if id != "" {
+				d.h.builtIn(ids)
+			}
 			return nil
 		case "deleted":
 			return d.Decode(&deleted)
