@@ -44,8 +44,8 @@ func TestSoakEmulate(t *testing.T) {
 		t.Fatalf("clerkemu verify exits %d:\n%s", code, report)
 	}
 
-	clerk.put("/_emu/chaos", `{"duplicate":0,"reorder":0,"delay":0,"equal_updated_at":0,"bad_signature":0,"corrupt":0,"drop":0.1}`)
-	clerk.changes(changes / 10)
+	clerk.put("/_emu/chaos", `{"duplicate":0,"reorder":0,"delay":0,"equal_updated_at":0,"bad_signature":0,"corrupt":0,"drop":0.3}`)
+	clerk.changes(changes / 3)
 	clerk.settled()
 	store.caughtUp()
 	clerk.namesTheDropped(store)

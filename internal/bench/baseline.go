@@ -100,6 +100,13 @@ var upsertColumns = []struct{ name, array string }{
 	{"two_factor_enabled", "bool"}, {"password_enabled", "bool"}, {"last_sign_in_at", "timestamptz"}, {"last_active_at", "timestamptz"},
 	{"email_addresses", "jsonb"}, {"phone_numbers", "jsonb"}, {"external_accounts", "jsonb"}, {"enterprise_accounts", "jsonb"},
 	{"public_metadata", "jsonb"}, {"unsafe_metadata", "jsonb"}, {"created_at", "timestamptz"}, {"updated_at", "timestamptz"},
+	{"primary_email_address_id", "text"}, {"web3_wallets", "jsonb"},
+	{"has_image", "bool"}, {"deprovisioned", "bool"}, {"totp_enabled", "bool"}, {"backup_code_enabled", "bool"},
+	{"delete_self_enabled", "bool"}, {"create_organization_enabled", "bool"}, {"bypass_client_trust", "bool"},
+	{"mfa_enabled_at", "timestamptz"}, {"mfa_disabled_at", "timestamptz"}, {"password_last_updated_at", "timestamptz"}, {"legal_accepted_at", "timestamptz"},
+	{"create_organizations_limit", "bigint"}, {"lockout_expires_in_seconds", "bigint"}, {"verification_attempts_remaining", "bigint"},
+	{"locale", "text"}, {"primary_phone_number_id", "text"}, {"primary_web3_wallet_id", "text"},
+	{"passkeys", "jsonb"}, {"saml_accounts", "jsonb"}, {"scim", "jsonb"},
 	{"version", "bytea"}, {"instance_id", "text"}, {"source", "text"}, {"stream_seq", "bigint"},
 }
 
@@ -140,7 +147,7 @@ func newUserRows(from, to int, generation byte) userRows {
 		yes[i], at[i], seq[i] = true, time.Unix(1654012591, 0), int64(from+i)
 		version[i] = fmt.Appendf(nil, "%c%018dmsg_bench_%d", generation, 0, from+i)
 	}
-	noText, noFlag, noTime := make([]*string, n), make([]*bool, n), make([]*time.Time, n)
+	noText, noFlag, noTime, noNumber := make([]*string, n), make([]*bool, n), make([]*time.Time, n), make([]*int64, n)
 	emails := text(func(i int) string {
 		return fmt.Sprintf(`[{"email_address":"user%d@example.org","id":"idn_29w83yL7CwVlJXylYLxcslromF1","linked_to":[],"object":"email_address","reserved":true,"verification":{"attempts":null,"expire_at":null,"status":"verified","strategy":"admin"}}]`, i)
 	})
@@ -150,6 +157,11 @@ func newUserRows(from, to int, generation byte) userRows {
 		no, yes, noTime, noTime,
 		emails, same("[]"), same("[]"), noText,
 		text(func(i int) string { return fmt.Sprintf(`{"plan":"pro","n":%d}`, i) }), same("{}"), at, at,
+		same("idn_29w83yL7CwVlJXylYLxcslromF1"), same("[]"),
+		noFlag, noFlag, noFlag, noFlag, noFlag, noFlag, noFlag,
+		noTime, noTime, noTime, noTime,
+		noNumber, noNumber, noNumber,
+		noText, noText, noText, noText, noText, noText,
 		version, same("ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"), same("webhook"), seq,
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	svix "github.com/svix/svix-webhooks/go"
 
+	"github.com/rollcall-dev/rollcall/internal/projection"
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 )
 
@@ -158,5 +159,22 @@ func TestMeasure(t *testing.T) {
 	printTable(&table, b.rows)
 	if n := strings.Count(table.String(), "\n"); n != len(b.rows)+1 || n < 13 {
 		t.Errorf("%d lines:\n%s", n, &table)
+	}
+}
+
+// What is written by hand is what the store writes.
+func TestByHandHasTheColumns(t *testing.T) {
+	t.Parallel()
+	byHand := map[string]bool{}
+	for _, c := range upsertColumns {
+		byHand[c.name] = true
+	}
+	for _, c := range projection.ByTable("users").Columns {
+		if !byHand[c.Name] {
+			t.Errorf("the upsert by hand lacks %s", c.Name)
+		}
+	}
+	if rows := newUserRows(0, 2, 1); len(rows) != len(upsertColumns) {
+		t.Errorf("%d columns have values, of %d", len(rows), len(upsertColumns))
 	}
 }
