@@ -17,6 +17,7 @@ const module = "github.com/rollcall-dev/rollcall/"
 var allowed = map[string]string{
 	"streams":                      "",
 	"internal/rawjson":             "",
+	"internal/cli":                 "",
 	"internal/telemetry":           "",
 	"internal/stack":               "",
 	"internal/config":              "streams",
@@ -36,7 +37,7 @@ var allowed = map[string]string{
 	"internal/emulator/backendapi": "internal/emulator/state",
 	"internal/emulator/traffic":    "internal/emulator/state",
 	"internal/emulator":            "internal/emulator/state internal/emulator/delivery internal/emulator/token internal/emulator/backendapi internal/emulator/traffic",
-	"cmd/clerkemu":                 "internal/emulator internal/emulator/state internal/emulator/backendapi internal/emulator/truth",
+	"cmd/clerkemu":                 "internal/cli internal/emulator internal/emulator/state internal/emulator/backendapi internal/emulator/truth",
 	"internal/bench":               "*",
 	"cmd/rollcall":                 "*",
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 func newChaos() *cobra.Command {
@@ -18,7 +20,7 @@ func newChaos() *cobra.Command {
 		Use: "show", Short: "Show how bad the internet is", Example: "  clerkemu chaos show",
 	}, func(r *remote, c *cobra.Command, _ []string) error { return r.chaos(c, http.MethodGet, nil) })
 	set := remoteCommand(&cobra.Command{
-		Use: "set NAME=VALUE...", Short: "Change some of it; the rest stays", Args: atLeastOne("NAME=VALUE, such as drop=0.1"),
+		Use: "set NAME=VALUE...", Short: "Change some of it; the rest stays", Args: cli.AtLeastOne("NAME=VALUE, such as drop=0.1"),
 		Long: `Change how bad the internet is between Clerk and its endpoints, for all instances
 or that of --instance. Probabilities, from 0 to 1: duplicate, reorder, delay,
 drop, burst, bad_signature, corrupt, equal_updated_at. Milliseconds: delay_ms,
@@ -30,7 +32,7 @@ clock_skew_ms.`,
 			name, text, ok := strings.Cut(arg, "=")
 			value, err := strconv.ParseFloat(text, 64)
 			if !ok || err != nil {
-				return usagef("%q is not NAME=NUMBER, such as drop=0.1", arg)
+				return cli.Usagef("%q is not NAME=NUMBER, such as drop=0.1", arg)
 			}
 			patch[name] = value
 		}
@@ -41,7 +43,7 @@ clock_skew_ms.`,
 	}, func(r *remote, c *cobra.Command, _ []string) error {
 		return r.chaos(c, http.MethodPut, map[string]any{})
 	})
-	return group("chaos", "Make webhooks as bad as the internet, or well again", show, set, off)
+	return cli.Group("chaos", "Make webhooks as bad as the internet, or well again", show, set, off)
 }
 
 // chaos changes it and prints what is in force.
@@ -73,12 +75,12 @@ func newTraffic() *cobra.Command {
 	var changes int
 	var kinds []string
 	c := remoteCommand(&cobra.Command{
-		Use: "traffic", Short: "Make believable changes: show the rate, or make some now", Args: noSuchCommand,
+		Use: "traffic", Short: "Make believable changes: show the rate, or make some now", Args: cli.NoSuchCommand,
 		Example: "  clerkemu traffic\n  clerkemu traffic --changes 20000\n  clerkemu traffic --changes 5000 --kind sign_up\n  clerkemu traffic set 50/s",
 	}, func(r *remote, c *cobra.Command, _ []string) error {
 		if !c.Flags().Changed("changes") {
 			if len(kinds) > 0 {
-				return usagef("--kind needs --changes; see %s --help", c.CommandPath())
+				return cli.Usagef("--kind needs --changes; see %s --help", c.CommandPath())
 			}
 			return r.rate(c, http.MethodGet, nil)
 		}
@@ -98,7 +100,7 @@ func newTraffic() *cobra.Command {
 	c.Flags().IntVar(&changes, "changes", 0, "make so many changes now, and wait until they are made")
 	c.Flags().StringArrayVar(&kinds, "kind", nil, "with --changes: only of this kind, such as sign_up, join or delete_user (repeatable)")
 	c.AddCommand(remoteCommand(&cobra.Command{
-		Use: "set RATE", Short: "Make so many events a second from now on; 0 for none", Args: exactly(1, "a rate, such as 50/s"),
+		Use: "set RATE", Short: "Make so many events a second from now on; 0 for none", Args: cli.Exactly(1, "a rate, such as 50/s"),
 		Example: "  clerkemu traffic set 50/s\n  clerkemu traffic set 0",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		rate, err := parseRate(args[0])
@@ -130,7 +132,7 @@ func (r *remote) rate(c *cobra.Command, method string, body any) error {
 func parseRate(text string) (float64, error) {
 	rate, err := strconv.ParseFloat(strings.TrimSuffix(text, "/s"), 64)
 	if err != nil || !(rate >= 0) {
-		return 0, usagef("%q is no rate; say how many events a second, such as 50/s", text)
+		return 0, cli.Usagef("%q is no rate; say how many events a second, such as 50/s", text)
 	}
 	return rate, nil
 }

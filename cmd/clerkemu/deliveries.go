@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 // sinceMillis reads a time, or how long ago it is, as Unix milliseconds.
@@ -23,7 +25,7 @@ func sinceMillis(text string) (int64, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return 0, usagef("--since %q is neither how long ago, such as 10m, nor a time, such as 2026-08-01T12:00:00Z", text)
+		return 0, cli.Usagef("--since %q is neither how long ago, such as 10m, nor a time, such as 2026-08-01T12:00:00Z", text)
 	}
 	return at.UnixMilli(), nil
 }
@@ -99,7 +101,7 @@ func newReplay() *cobra.Command {
 		Use: "replay [MESSAGE_ID]", Short: "Deliver again: one message, all that failed, or all that is missing",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 0 && failed == missing || len(args) == 1 && (failed || missing) {
-				return usagef("replay takes the id of a message, --failed or --missing, one of them; see %s --help", c.CommandPath())
+				return cli.Usagef("replay takes the id of a message, --failed or --missing, one of them; see %s --help", c.CommandPath())
 			}
 			return nil
 		},

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 type endpointView struct {
@@ -20,7 +22,7 @@ type endpointView struct {
 }
 
 func newEndpoint() *cobra.Command {
-	return group("endpoint", "Add, list and change webhook endpoints", newEndpointAdd(), newEndpointList(), newEndpointRotate(),
+	return cli.Group("endpoint", "Add, list and change webhook endpoints", newEndpointAdd(), newEndpointList(), newEndpointRotate(),
 		newEndpointVerb("disable", "Send nothing there until it is enabled", http.MethodPatch, map[string]any{"disabled": true}),
 		newEndpointVerb("enable", "Send there again; replay --missing sends what it has missed", http.MethodPatch, map[string]any{"disabled": false}),
 		newEndpointVerb("remove", "Remove an endpoint", http.MethodDelete, nil))
@@ -30,7 +32,7 @@ func newEndpointAdd() *cobra.Command {
 	var secret string
 	var events []string
 	c := remoteCommand(&cobra.Command{
-		Use: "add URL", Short: "Add an endpoint; prints its id and signing secret", Args: exactly(1, "a URL"),
+		Use: "add URL", Short: "Add an endpoint; prints its id and signing secret", Args: cli.Exactly(1, "a URL"),
 		Example: "  clerkemu endpoint add http://127.0.0.1:8080/webhooks/clerk\n  clerkemu endpoint add http://127.0.0.1:9000 --event user.created --event user.deleted",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		p := map[string]any{"url": args[0], "events": events}
@@ -96,7 +98,7 @@ func newEndpointList() *cobra.Command {
 func newEndpointRotate() *cobra.Command {
 	var secret string
 	c := remoteCommand(&cobra.Command{
-		Use: "rotate ENDPOINT_ID", Short: "Give an endpoint another secret; the old one signs beside it for 24 hours", Args: exactly(1, "the id of an endpoint"),
+		Use: "rotate ENDPOINT_ID", Short: "Give an endpoint another secret; the old one signs beside it for 24 hours", Args: cli.Exactly(1, "the id of an endpoint"),
 		Example: "  clerkemu endpoint rotate ep_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		return r.endpoint(c, http.MethodPost, "/endpoints/"+url.PathEscape(args[0])+"/rotate", map[string]any{"secret": secret})
@@ -107,7 +109,7 @@ func newEndpointRotate() *cobra.Command {
 
 func newEndpointVerb(verb, short, method string, params map[string]any) *cobra.Command {
 	return remoteCommand(&cobra.Command{
-		Use: verb + " ENDPOINT_ID", Short: short, Args: exactly(1, "the id of an endpoint"),
+		Use: verb + " ENDPOINT_ID", Short: short, Args: cli.Exactly(1, "the id of an endpoint"),
 		Example: "  clerkemu endpoint " + verb + " ep_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		return r.endpoint(c, method, "/endpoints/"+url.PathEscape(args[0]), params)

@@ -8,17 +8,19 @@ import (
 	"net/url"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 func newOrganization() *cobra.Command {
-	return group("organization", "Create, list and delete organizations", newOrganizationCreate(), newOrganizationList(), newOrganizationDelete())
+	return cli.Group("organization", "Create, list and delete organizations", newOrganizationCreate(), newOrganizationList(), newOrganizationDelete())
 }
 
 func newOrganizationCreate() *cobra.Command {
 	var creator, slug string
 	var set []string
 	c := remoteCommand(&cobra.Command{
-		Use: "create NAME", Short: "Create an organization; prints the id", Args: exactly(1, "a name"),
+		Use: "create NAME", Short: "Create an organization; prints the id", Args: cli.Exactly(1, "a name"),
 		Example: "  clerkemu organization create Acme --created-by user_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		// Clerk's own limit of 5 members is for who pays nothing.
@@ -80,7 +82,7 @@ func newOrganizationList() *cobra.Command {
 
 func newOrganizationDelete() *cobra.Command {
 	return remoteCommand(&cobra.Command{
-		Use: "delete ORGANIZATION_ID...", Short: "Delete organizations and all that is theirs", Args: atLeastOne("the id of an organization"),
+		Use: "delete ORGANIZATION_ID...", Short: "Delete organizations and all that is theirs", Args: cli.AtLeastOne("the id of an organization"),
 		Example: "  clerkemu organization delete org_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		for _, id := range args {
@@ -93,7 +95,7 @@ func newOrganizationDelete() *cobra.Command {
 }
 
 func newMembership() *cobra.Command {
-	return group("membership", "Create, change and delete memberships",
+	return cli.Group("membership", "Create, change and delete memberships",
 		newMembershipVerb("create", "Make a user a member; prints the membership's id", http.MethodPost, "org:member"),
 		newMembershipVerb("update", "Give a member another role", http.MethodPatch, "org:admin"),
 		newMembershipVerb("delete", "End a membership", http.MethodDelete, ""))
@@ -102,7 +104,7 @@ func newMembership() *cobra.Command {
 func newMembershipVerb(use, short, method, defaultRole string) *cobra.Command {
 	var role string
 	c := remoteCommand(&cobra.Command{
-		Use: use + " ORGANIZATION_ID USER_ID", Short: short, Args: exactly(2, "the ids of an organization and a user"),
+		Use: use + " ORGANIZATION_ID USER_ID", Short: short, Args: cli.Exactly(2, "the ids of an organization and a user"),
 		Example: "  clerkemu membership " + use + " org_2g7np7Hrk0SN6kj5EDMLDaKNL0S user_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		path := "/organizations/" + url.PathEscape(args[0]) + "/memberships"

@@ -16,6 +16,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 const defaultURL = "http://127.0.0.1:8090"
@@ -33,7 +35,7 @@ func remoteCommand(c *cobra.Command, run func(*remote, *cobra.Command, []string)
 	c.Flags().StringVar(&r.instance, "instance", "", "id or name of the instance (default: the first)")
 	c.Flags().BoolVar(&r.asJSON, "json", false, "print the answer as JSON")
 	if c.Args == nil {
-		c.Args = noArgs
+		c.Args = cli.NoArgs
 	}
 	c.RunE = func(c *cobra.Command, args []string) error { return run(r, c, args) }
 	return c
@@ -97,7 +99,7 @@ func (r *remote) send(ctx context.Context, method, path, key string, body any) (
 	}
 	req, err := http.NewRequestWithContext(ctx, method, r.base()+path, reader)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "clerkemu/"+version)
@@ -183,7 +185,7 @@ func settings(into map[string]any, what string, args []string) error {
 	for _, arg := range args {
 		name, text, ok := strings.Cut(arg, "=")
 		if !ok || name == "" {
-			return usagef("%s %q is not NAME=VALUE", what, arg)
+			return cli.Usagef("%s %q is not NAME=VALUE", what, arg)
 		}
 		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber() // to the digit

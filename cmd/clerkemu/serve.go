@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/emulator"
 	"github.com/rollcall-dev/rollcall/internal/emulator/backendapi"
 )
@@ -38,7 +39,7 @@ type serveOptions struct {
 func newServe() *cobra.Command {
 	s := &serveOptions{}
 	c := &cobra.Command{
-		Use: "serve", Short: "Be a Clerk: Backend API, webhooks, tokens, control API", Args: noArgs,
+		Use: "serve", Short: "Be a Clerk: Backend API, webhooks, tokens, control API", Args: cli.NoArgs,
 		Long: `Be a Clerk until SIGTERM. Without flags it has a small population, the same for the
 same --seed. What listens where, and the settings of an application that uses it,
 are printed, and written to --env-file once it listens.
@@ -85,9 +86,9 @@ func (s *serveOptions) resolve(c *cobra.Command) error {
 	p := &s.Population
 	switch {
 	case p.Users < 0 || p.Organizations < 0 || p.Memberships < 0 || s.rateLimit < 0:
-		return usagef("--users, --orgs, --memberships and --rate-limit can't be negative")
+		return cli.Usagef("--users, --orgs, --memberships and --rate-limit can't be negative")
 	case !(s.RetryScale > 0):
-		return usagef("--retry-scale must be above 0, such as 0.001")
+		return cli.Usagef("--retry-scale must be above 0, such as 0.001")
 	}
 	if !c.Flags().Changed("orgs") {
 		p.Organizations = p.Users / 10
@@ -110,7 +111,7 @@ func (s *serveOptions) serve(ctx context.Context, out io.Writer) error {
 	}
 	server, err := emulator.New(s.Options)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	if err := s.announce(out, server); err != nil {
 		return err
@@ -152,7 +153,7 @@ func (s *serveOptions) announce(out io.Writer, server *emulator.Server) error {
 func newLogger(level string) (*zap.Logger, error) {
 	least, err := zapcore.ParseLevel(level)
 	if err != nil {
-		return nil, usagef("--log-level %q is unknown; use debug, info, warn or error", level)
+		return nil, cli.Usagef("--log-level %q is unknown; use debug, info, warn or error", level)
 	}
 	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", MessageKey: "message", LineEnding: zapcore.DefaultLineEnding,

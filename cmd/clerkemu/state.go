@@ -9,15 +9,17 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 func newState() *cobra.Command {
-	return group("state", "Save and load all that Clerk knows", newStateSave(), newStateLoad())
+	return cli.Group("state", "Save and load all that Clerk knows", newStateSave(), newStateLoad())
 }
 
 func newStateSave() *cobra.Command {
 	return remoteCommand(&cobra.Command{
-		Use: "save FILE", Short: "Save the state, with its keys and secrets (- for standard output)", Args: exactly(1, "a file"),
+		Use: "save FILE", Short: "Save the state, with its keys and secrets (- for standard output)", Args: cli.Exactly(1, "a file"),
 		Example: "  clerkemu state save before.json",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		resp, err := r.send(c.Context(), http.MethodGet, "/_emu/state", "", nil)
@@ -34,7 +36,7 @@ func newStateSave() *cobra.Command {
 		}
 		f, err := os.OpenFile(args[0]+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) // it holds keys
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		if _, err := io.Copy(f, resp.Body); err != nil {
 			return errors.Join(fmt.Errorf("save the state: %w", err), f.Close(), os.Remove(f.Name()))
@@ -48,14 +50,14 @@ func newStateSave() *cobra.Command {
 
 func newStateLoad() *cobra.Command {
 	return remoteCommand(&cobra.Command{
-		Use: "load FILE", Short: "Replace the state; a reset returns to it (- for standard input)", Args: exactly(1, "a file"),
+		Use: "load FILE", Short: "Replace the state; a reset returns to it (- for standard input)", Args: cli.Exactly(1, "a file"),
 		Example: "  clerkemu state load before.json",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		in := c.InOrStdin()
 		if args[0] != "-" {
 			f, err := os.Open(args[0])
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			defer f.Close()
 			in = f
@@ -110,7 +112,7 @@ func (r *remote) replaced(c *cobra.Command, method, path string, body any) error
 func newInstance() *cobra.Command {
 	var users, organizations, memberships int
 	add := remoteCommand(&cobra.Command{
-		Use: "add NAME", Short: "Add an instance, with keys and endpoints of its own", Args: exactly(1, "a name"),
+		Use: "add NAME", Short: "Add an instance, with keys and endpoints of its own", Args: cli.Exactly(1, "a name"),
 		Example: "  clerkemu instance add staging --users 100",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		p := map[string]any{"name": args[0], "users": users, "organizations": organizations, "memberships": memberships}
@@ -149,5 +151,5 @@ func newInstance() *cobra.Command {
 			return table(w, "ID\tNAME\tUSERS\tORGANIZATIONS\tMEMBERSHIPS\tSECRET KEY", rows)
 		})
 	})
-	return group("instance", "Add and list instances of Clerk", add, list)
+	return cli.Group("instance", "Add and list instances of Clerk", add, list)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 func newToken() *cobra.Command {
@@ -18,7 +20,7 @@ func newToken() *cobra.Command {
 	var expired, notYetValid, cookies bool
 	var claims []string
 	c := &cobra.Command{
-		Use: "token USER_ID", Short: "Print a session token of a user", Args: exactly(1, "the id of a user"),
+		Use: "token USER_ID", Short: "Print a session token of a user", Args: cli.Exactly(1, "the id of a user"),
 		Long: `Print a session token of a user, for the user's newest session or else a new one;
 or with --template that of a JWT template. It lives for a minute.`,
 		Example: `  curl -H "Authorization: Bearer $(clerkemu token user_2g7np7Hrk0SN6kj5EDMLDaKNL0S)" http://127.0.0.1:3000/api
@@ -108,5 +110,5 @@ func newKeys() *cobra.Command {
 		})
 	})
 	rotate.Flags().BoolVar(&newKID, "new-kid", false, "under another kid: the old key stays in the key set for an hour (default: Clerk's way, the same kid)")
-	return group("keys", "Change the keys that sign tokens", rotate)
+	return cli.Group("keys", "Change the keys that sign tokens", rotate)
 }

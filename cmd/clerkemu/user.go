@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 // userFlags are what create and update take.
@@ -47,7 +49,7 @@ func newUser() *cobra.Command {
 	} {
 		verbs = append(verbs, newUserVerb(verb, short))
 	}
-	return group("user", "Create, list, change and delete users", verbs...)
+	return cli.Group("user", "Create, list, change and delete users", verbs...)
 }
 
 func newUserCreate() *cobra.Command {
@@ -158,7 +160,7 @@ func newUserList() *cobra.Command {
 
 func newUserGet() *cobra.Command {
 	return remoteCommand(&cobra.Command{
-		Use: "get USER_ID", Short: "Print a user as the Backend API has it", Args: exactly(1, "the id of a user"),
+		Use: "get USER_ID", Short: "Print a user as the Backend API has it", Args: cli.Exactly(1, "the id of a user"),
 		Example: "  clerkemu user get user_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		var answer json.RawMessage
@@ -173,7 +175,7 @@ func newUserGet() *cobra.Command {
 func newUserUpdate() *cobra.Command {
 	f := &userFlags{}
 	c := remoteCommand(&cobra.Command{
-		Use: "update USER_ID", Short: "Change a user; metadata are merged", Args: exactly(1, "the id of a user"),
+		Use: "update USER_ID", Short: "Change a user; metadata are merged", Args: cli.Exactly(1, "the id of a user"),
 		Example: `  clerkemu user update user_2g7np7Hrk0SN6kj5EDMLDaKNL0S --first-name Ada
   clerkemu user update user_2g7np7Hrk0SN6kj5EDMLDaKNL0S --set 'public_metadata={"plan":"pro"}'`,
 	}, func(r *remote, c *cobra.Command, args []string) error {
@@ -182,7 +184,7 @@ func newUserUpdate() *cobra.Command {
 			return err
 		}
 		if len(p) == 0 {
-			return usagef("user update changes nothing; see %s --help", c.CommandPath())
+			return cli.Usagef("user update changes nothing; see %s --help", c.CommandPath())
 		}
 		path := "/users/" + url.PathEscape(args[0])
 		metadata := map[string]any{}
@@ -208,7 +210,7 @@ func newUserUpdate() *cobra.Command {
 
 func newUserDelete() *cobra.Command {
 	return remoteCommand(&cobra.Command{
-		Use: "delete USER_ID...", Short: "Delete users, their memberships and sessions", Args: atLeastOne("the id of a user"),
+		Use: "delete USER_ID...", Short: "Delete users, their memberships and sessions", Args: cli.AtLeastOne("the id of a user"),
 		Example: "  clerkemu user delete user_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		for _, id := range args {
@@ -222,7 +224,7 @@ func newUserDelete() *cobra.Command {
 
 func newUserVerb(verb, short string) *cobra.Command {
 	return remoteCommand(&cobra.Command{
-		Use: verb + " USER_ID...", Short: short, Args: atLeastOne("the id of a user"),
+		Use: verb + " USER_ID...", Short: short, Args: cli.AtLeastOne("the id of a user"),
 		Example: "  clerkemu user " + verb + " user_2g7np7Hrk0SN6kj5EDMLDaKNL0S",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		for _, id := range args {

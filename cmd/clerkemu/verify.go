@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/emulator/truth"
 )
 
@@ -26,7 +27,7 @@ type verifyOptions struct {
 func newVerify() *cobra.Command {
 	v := &verifyOptions{}
 	c := &cobra.Command{
-		Use: "verify", Short: "Compare a Rollcall store with what Clerk knows", Args: noArgs,
+		Use: "verify", Short: "Compare a Rollcall store with what Clerk knows", Args: cli.NoArgs,
 		Long: `Compare a Rollcall store with what Clerk knows: resource by resource, field by
 field, all that the store keeps. Wait first until all is delivered (clerkemu
 settled) and applied.
@@ -56,11 +57,11 @@ Exit code 0 if they are equal, 3 if not.`,
 func (v *verifyOptions) compare(ctx context.Context) (truth.Report, error) {
 	databaseURL := cmp.Or(v.databaseURL, os.Getenv("DATABASE_URL"))
 	if databaseURL == "" {
-		return truth.Report{}, usagef("which store? Give --database-url, or set DATABASE_URL")
+		return truth.Report{}, cli.Usagef("which store? Give --database-url, or set DATABASE_URL")
 	}
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
-		return truth.Report{}, usageError{err}
+		return truth.Report{}, cli.Usage(err)
 	}
 	state, err := v.open(ctx)
 	if err != nil {
@@ -79,11 +80,11 @@ func (v *verifyOptions) compare(ctx context.Context) (truth.Report, error) {
 func (v *verifyOptions) open(ctx context.Context) (io.ReadCloser, error) {
 	if v.file != "" {
 		if v.remote.url != "" {
-			return nil, usagef("verify takes --url or --state, not both")
+			return nil, cli.Usagef("verify takes --url or --state, not both")
 		}
 		f, err := os.Open(v.file)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 		return f, nil
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 )
 
@@ -15,8 +16,8 @@ func (o *options) loadOwn() (*config.Config, error) {
 }
 
 func newConfig(o *options) *cobra.Command {
-	return group("config", "Look at the configuration", &cobra.Command{
-		Use: "print", Short: "Print the configuration in force, secrets masked, and where each value comes from", Args: noArgs,
+	return cli.Group("config", "Look at the configuration", &cobra.Command{
+		Use: "print", Short: "Print the configuration in force, secrets masked, and where each value comes from", Args: cli.NoArgs,
 		Example: `  rollcall config print
   ROLLCALL_INGEST_ADDR=:9000 rollcall config print --config production.yaml`,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 	"github.com/rollcall-dev/rollcall/internal/stack"
@@ -31,7 +32,7 @@ const devIngestAddr = "127.0.0.1:8080"
 func newDev(o *options) *cobra.Command {
 	emulate := false
 	c := &cobra.Command{
-		Use: "dev", Short: "Run everything on this machine, for development", Args: noArgs,
+		Use: "dev", Short: "Run everything on this machine, for development", Args: cli.NoArgs,
 		Long: `Run all roles in one process, with an embedded NATS JetStream and a private
 Postgres (DATABASE_URL and NATS_URL are used instead where set). What it listens
 on is printed, and written to DIR/dev.env. State stays in DIR (--data).
@@ -45,7 +46,7 @@ wired: users sign up, join organizations and leave, about once a second.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := telemetry.NewLogger(true, o.logLevel)
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			defer func() { _ = log.Sync() }() // standard error can't always be synced
 			endAfter(c.Context(), stopWithin, func() {
@@ -220,7 +221,7 @@ func (d *devStack) listen() (net.Listener, error) {
 	if asked := d.config.Origin("ingest.addr"); asked != "" {
 		ln, err := listen(d.config.Ingest.Addr, asked)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 		return ln, nil
 	}

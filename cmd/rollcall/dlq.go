@@ -15,12 +15,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
 func newDLQ(o *options) *cobra.Command {
-	return group("dlq", "Look at the dead letters: events that a sink could not apply", newDLQList(o), newDLQShow(o))
+	return cli.Group("dlq", "Look at the dead letters: events that a sink could not apply", newDLQList(o), newDLQShow(o))
 }
 
 // letter is a dead letter as commands print it.
@@ -40,7 +41,7 @@ func newDLQList(o *options) *cobra.Command {
 	var sink string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "list", Short: "List the dead letters, oldest first", Args: noArgs,
+		Use: "list", Short: "List the dead letters, oldest first", Args: cli.NoArgs,
 		Example: "  rollcall dlq list\n  rollcall dlq list --sink store-app --json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return o.withJetStream(c.Context(), func(ctx context.Context, cfg *config.Config, js jetstream.JetStream) error {
@@ -84,7 +85,7 @@ func printLetters(w io.Writer, letters []letter, asJSON bool) error {
 func newDLQShow(o *options) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "show ID", Short: "Show one dead letter whole: reason, sink, attempts, headers, body", Args: exactly(1, "the ID of a letter, as dlq list prints it"),
+		Use: "show ID", Short: "Show one dead letter whole: reason, sink, attempts, headers, body", Args: cli.Exactly(1, "the ID of a letter, as dlq list prints it"),
 		Example: "  rollcall dlq show store-app:1795449600000000000:42:1",
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withJetStream(c.Context(), func(ctx context.Context, cfg *config.Config, js jetstream.JetStream) error {

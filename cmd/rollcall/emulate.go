@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/emulator"
 )
 
@@ -38,7 +39,7 @@ func refuseClerk() error {
 	for _, name := range clerkSettings {
 		for _, name := range []string{name, name + "_FILE"} {
 			if os.Getenv(name) != "" {
-				return usagef("--emulate starts a Clerk of its own, and %s names another: unset one of the two", name)
+				return cli.Usagef("--emulate starts a Clerk of its own, and %s names another: unset one of the two", name)
 			}
 		}
 	}

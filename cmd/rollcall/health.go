@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 )
 
 func newHealth(o *options) *cobra.Command {
 	var url string
 	c := &cobra.Command{
-		Use: "health", Short: "Ask a process whether it takes traffic: a container's health check", Args: noArgs,
+		Use: "health", Short: "Ask a process whether it takes traffic: a container's health check", Args: cli.NoArgs,
 		Long: `Ask /readyz of a process and print the answer. Exit 0 if it takes traffic, be it
 degraded, else 1.`,
 		Example: "  rollcall health --url http://127.0.0.1:8089",
@@ -45,7 +47,7 @@ degraded, else 1.`,
 func readyz(ctx context.Context, url string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/readyz", nil)
 	if err != nil {
-		return 0, nil, usageError{err}
+		return 0, nil, cli.Usage(err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

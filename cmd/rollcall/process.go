@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rollcall-dev/rollcall/internal/broker"
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
@@ -49,7 +50,7 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 		case name == "ingest":
 			r.ingest = true
 		case name == "store" && len(c.Stores) == 0:
-			return r, usagef("role store: no store is configured; set DATABASE_URL, or stores in rollcall.yaml")
+			return r, cli.Usagef("role store: no store is configured; set DATABASE_URL, or stores in rollcall.yaml")
 		case name == "store":
 			for _, s := range c.Stores {
 				wanted[s.Name] = true
@@ -57,7 +58,7 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 		case strings.HasPrefix(name, "store/"):
 			wanted[strings.TrimPrefix(name, "store/")] = true
 		default:
-			return r, usagef("there is no role %q; this release has ingest, store and store/NAME", name)
+			return r, cli.Usagef("there is no role %q; this release has ingest, store and store/NAME", name)
 		}
 	}
 	mistakes := []error{c.RequireNATS()}
@@ -119,7 +120,7 @@ func newProcess(c *config.Config, r roles, log *zap.Logger) *process {
 func (p *process) run(ctx context.Context) error {
 	conn, err := p.dial("nats")
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	defer conn.Close()
 	keeper := broker.NewKeeper(broker.KeeperOptions{
@@ -183,11 +184,11 @@ func (p *process) startStores(ctx context.Context, g *errgroup.Group, keeper *br
 			InstanceID: p.instanceID(c.Instance), Names: p.names, Log: p.log, Metrics: storeMetrics,
 		})
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		conn, err := p.dial("nats/" + s.Name())
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		runner := consume.New(s, consume.Options{
 			Broker: conn, Names: p.names, Log: p.log, Metrics: sinkMetrics,
@@ -234,7 +235,7 @@ func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *brok
 	}
 	handler, err := ingest.New(o)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	handler.HeldBytes(p.metrics)
 	mux := http.NewServeMux()

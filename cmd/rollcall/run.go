@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
 )
 
@@ -40,13 +41,13 @@ says so in /readyz, and goes on when they are back.`,
 			}
 			log, err := telemetry.NewLogger(false, o.logLevel)
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			defer func() { _ = log.Sync() }() // standard error can't always be synced
 			p := newProcess(cfg, r, log)
 			if r.ingest {
 				if p.listener, err = listen(cfg.Ingest.Addr, "ingest.addr"); err != nil {
-					return usageError{err}
+					return cli.Usage(err)
 				}
 			}
 			endAfter(c.Context(), stopWithin, func() {

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 )
 
@@ -60,13 +61,13 @@ Types: ` + strings.Join(eventTypes(), ", "),
 		Args: func(c *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 1:
-				return usagef("send takes one event type; see %s --help", c.CommandPath())
+				return cli.Usagef("send takes one event type; see %s --help", c.CommandPath())
 			case len(args) == 0 && s.file == "":
-				return usagef("send needs an event type, such as user.created, or --file; see %s --help", c.CommandPath())
+				return cli.Usagef("send needs an event type, such as user.created, or --file; see %s --help", c.CommandPath())
 			case len(args) == 1 && s.file != "":
-				return usagef("send takes an event type or --file, not both")
+				return cli.Usagef("send takes an event type or --file, not both")
 			case s.count < 1 || s.connections < 1 || s.rate < 0:
-				return usagef("--count and --connections must be at least 1, and --rate not negative")
+				return cli.Usagef("--count and --connections must be at least 1, and --rate not negative")
 			}
 			return nil
 		},
@@ -132,7 +133,7 @@ func (s *sendOptions) resolve(o *options) error {
 		}
 	}
 	if s.secret == "" {
-		return usagef("no signing secret: start rollcall dev, or set CLERK_WEBHOOK_SIGNING_SECRET")
+		return cli.Usagef("no signing secret: start rollcall dev, or set CLERK_WEBHOOK_SIGNING_SECRET")
 	}
 	return nil
 }
@@ -146,7 +147,7 @@ func (s *sendOptions) maker(args []string) (maker, error) {
 	}
 	example, err := examples.ReadFile("examples/" + args[0] + ".json")
 	if err != nil {
-		return nil, usagef("there is no example of %q; rollcall send --help lists the types, --file sends anything", args[0])
+		return nil, cli.Usagef("there is no example of %q; rollcall send --help lists the types, --file sends anything", args[0])
 	}
 	return func(n int) ([]byte, error) {
 		body, err := decode(example)
@@ -170,7 +171,7 @@ func (s *sendOptions) fileMaker() (maker, error) {
 		text, err = os.ReadFile(s.file)
 	}
 	if err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	if len(s.set) == 0 {
 		return func(int) ([]byte, error) { return text, nil }, nil
@@ -178,7 +179,7 @@ func (s *sendOptions) fileMaker() (maker, error) {
 	return func(int) ([]byte, error) {
 		body, err := decode(text)
 		if err != nil {
-			return nil, usagef("--set needs a JSON object in %s: %w", s.file, err)
+			return nil, cli.Usagef("--set needs a JSON object in %s: %w", s.file, err)
 		}
 		if err := setAll(body, s.set); err != nil {
 			return nil, err
@@ -223,7 +224,7 @@ func setAll(body map[string]any, settings []string) error {
 	for _, s := range settings {
 		path, text, ok := strings.Cut(s, "=")
 		if !ok || path == "" {
-			return usagef("--set %q is not PATH=VALUE, such as data.first_name=Ada", s)
+			return cli.Usagef("--set %q is not PATH=VALUE, such as data.first_name=Ada", s)
 		}
 		var value any
 		d := json.NewDecoder(strings.NewReader(text))
@@ -249,7 +250,7 @@ func set(object map[string]any, path string, value any) error {
 	}
 	inner, ok := object[name].(map[string]any)
 	if !ok {
-		return usagef("--set %s: %s is not an object", path, name)
+		return cli.Usagef("--set %s: %s is not an object", path, name)
 	}
 	return set(inner, rest, value)
 }
@@ -272,7 +273,7 @@ type summary struct {
 func (s *sendOptions) run(ctx context.Context, make maker, out io.Writer) error {
 	signer, err := svix.NewWebhook(s.secret)
 	if err != nil {
-		return usagef("the signing secret is empty or not whsec_<base64>")
+		return cli.Usagef("the signing secret is empty or not whsec_<base64>")
 	}
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxConnsPerHost: s.connections, MaxIdleConnsPerHost: s.connections}}
 	defer client.CloseIdleConnections()
@@ -354,7 +355,7 @@ func (s *sendOptions) one(ctx context.Context, client *http.Client, signer *svix
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("svix-id", id)

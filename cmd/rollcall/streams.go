@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rollcall-dev/rollcall/internal/broker"
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/streams"
 )
@@ -39,17 +40,17 @@ func newStreams(o *options) *cobra.Command {
 		}
 	}
 	plan := &cobra.Command{
-		Use: "plan", Short: "Show in what JetStream differs from what Rollcall needs; change nothing", Args: noArgs, RunE: work(false),
+		Use: "plan", Short: "Show in what JetStream differs from what Rollcall needs; change nothing", Args: cli.NoArgs, RunE: work(false),
 		Example: "  rollcall streams plan\n  NATS_URL=nats://admin:…@nats:4222 rollcall streams plan --json",
 	}
 	apply := &cobra.Command{
-		Use: "apply", Short: "Make and change streams and buckets; never shrink or delete (with nats.create: false only check)", Args: noArgs, RunE: work(true),
+		Use: "apply", Short: "Make and change streams and buckets; never shrink or delete (with nats.create: false only check)", Args: cli.NoArgs, RunE: work(true),
 		Example: "  NATS_URL=nats://admin:…@nats:4222 rollcall streams apply",
 	}
 	for _, c := range []*cobra.Command{plan, apply} {
 		c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
 	}
-	return group("streams", "Look after JetStream's streams and buckets", plan, apply)
+	return cli.Group("streams", "Look after JetStream's streams and buckets", plan, apply)
 }
 
 func printDifferences(w io.Writer, found []streams.Difference, asJSON, checkOnly bool) error {
@@ -108,7 +109,7 @@ func (o *options) withJetStream(ctx context.Context, work func(context.Context, 
 		},
 	})
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	defer conn.Close()
 	select {
