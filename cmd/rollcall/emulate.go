@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -93,31 +91,7 @@ func (e *emulated) run(stopped, failed context.Context, ready <-chan struct{}) e
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.server.Run(ctx) })
 	if e.first {
-		g.Go(func() error { return e.begin(ctx) })
+		g.Go(func() error { e.server.MakeChanges(ctx, emulatedChanges); return nil })
 	}
 	return g.Wait()
-}
-
-// begin makes the first users and organizations.
-func (e *emulated) begin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	body := fmt.Appendf(nil, `{"changes":%d}`, emulatedChanges)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.server.URL()+"/_emu/traffic", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped meanwhile
-		}
-		return fmt.Errorf("make the first users of the emulated Clerk: %w", err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("make the first users of the emulated Clerk: %s", res.Status)
-	}
-	return nil
 }

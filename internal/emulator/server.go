@@ -180,6 +180,12 @@ func (s *Server) Environment() ([]EnvVar, error) {
 	return s.world.Load().named("").environment(s.URL())
 }
 
+// MakeChanges makes so many believable changes of the first instance as fast as
+// it can, fewer if ctx ends before.
+func (s *Server) MakeChanges(ctx context.Context, n int) {
+	s.world.Load().named("").traffic.Steps(ctx, n)
+}
+
 // Run serves until ctx ends, and drains: it stops the traffic, stops accepting,
 // lets deliveries under way end, and saves the state file.
 func (s *Server) Run(ctx context.Context) error {

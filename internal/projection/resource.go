@@ -1,8 +1,8 @@
 // Package projection says what a row is made of, and which of two events about
 // an entity wins. It is pure: events in, rows out, no I/O.
 //
-// Which column comes from where is one table, in resources.go and its
-// neighbours; the DDL, the writer and the documentation read it.
+// Which column comes from where is one table, in people.go, access.go and
+// billing.go; the DDL, the writer and the documentation read it.
 package projection
 
 import (
