@@ -41,6 +41,7 @@ type rig struct {
 	client  *http.Client
 	js      jetstream.JetStream
 	streams streams.Options
+	metrics prometheus.Gatherer
 	stop    context.CancelFunc // of Serve, as SIGTERM does
 	served  chan error
 }
@@ -78,7 +79,7 @@ func newRig(t testing.TB, ns *stacktest.NATSServer, change ...func(*settings)) *
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 
-	r := &rig{t: t, addr: ln.Addr().String(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, served: make(chan error, 1), streams: s.streams}
+	r := &rig{t: t, addr: ln.Addr().String(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, served: make(chan error, 1), streams: s.streams, metrics: registry}
 	r.js, err = jetstream.New(ns.Connect(t))
 	must(t, err)
 	r.makeStreams()

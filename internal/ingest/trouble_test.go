@@ -191,6 +191,23 @@ func TestLargestBodyInTightMemory(t *testing.T) {
 	}
 }
 
+// waitForBody waits until a request's head has been read and its body is awaited.
+func (r *rig) waitForBody() {
+	r.t.Helper()
+	stacktest.Eventually(r.t, 10*time.Second, func() error {
+		families, err := r.metrics.Gather()
+		if err != nil {
+			return err
+		}
+		for _, f := range families {
+			if f.GetName() == "rollcall_ingest_body_bytes" && f.GetMetric()[0].GetGauge().GetValue() > 0 {
+				return nil
+			}
+		}
+		return errors.New("no request is being received")
+	})
+}
+
 // When the process stops, what is in flight is answered, and new senders are
 // refused.
 func TestDrain(t *testing.T) {
@@ -198,8 +215,9 @@ func TestDrain(t *testing.T) {
 	r := newRig(t, stacktest.NATS(t))
 	body := event("user_1", "")
 	inFlight := r.open(raw(signed(t, secretA, "msg_1", body), len(body)) + body[:20])
+	r.waitForBody()
 	idle := r.open("")
-	if got := r.send("msg_0", body); got.status != 204 { // so the server has taken those two
+	if got := r.send("msg_0", body); got.status != 204 { // so the server has taken the idle one too
 		t.Fatalf("%d %s", got.status, got.message)
 	}
 	r.stop()
