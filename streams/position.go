@@ -11,6 +11,7 @@ type Message struct {
 	Subject  string
 	Header   nats.Header
 	Data     []byte
+	Epoch    int64 // of the stream that gave it the sequence, as in Position
 	Sequence uint64
 	Time     time.Time // when JetStream stored it
 	Pending  uint64    // messages that the reader's filter matches and that came after it, when it was read

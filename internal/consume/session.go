@@ -103,7 +103,7 @@ func (s *session) read(ctx context.Context, arrived chan<- streams.Message) erro
 		default:
 		}
 	}
-	first := s.consumer.CachedInfo().Name
+	first, epoch := s.consumer.CachedInfo().Name, s.position().Epoch
 	consuming, err := s.consumer.Consume(func(m jetstream.Msg) {
 		meta, err := m.Metadata()
 		if err != nil {
@@ -121,7 +121,7 @@ func (s *session) read(ctx context.Context, arrived chan<- streams.Message) erro
 		select {
 		case arrived <- streams.Message{
 			Subject: m.Subject(), Header: m.Headers(), Data: m.Data(),
-			Sequence: meta.Sequence.Stream, Time: meta.Timestamp, Pending: meta.NumPending,
+			Epoch: epoch, Sequence: meta.Sequence.Stream, Time: meta.Timestamp, Pending: meta.NumPending,
 		}:
 		case <-ctx.Done():
 		}

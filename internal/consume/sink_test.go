@@ -88,6 +88,9 @@ func (s *memory) Commit(_ context.Context, work any, from, to streams.Position, 
 		}
 	}
 	for _, m := range messages {
+		if m.Epoch != from.Epoch {
+			return fmt.Errorf("message of epoch %d, position of %d", m.Epoch, from.Epoch)
+		}
 		s.applied = append(s.applied, m.Header.Get(streams.HeaderMsgID))
 	}
 	if to.Sequence == 0 && from.Epoch != 0 {

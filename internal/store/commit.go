@@ -22,31 +22,39 @@ const (
 	defaultIdleTimeout = 3 * time.Second // a writer that goes silent with the lock held loses it
 )
 
-// Commit writes a batch and moves the position, in one transaction and two
-// round trips. The writer lock is taken, and the position compared, before any
-// row is sent: a process that freezes while it sends must not hold the lock
-// where no time-out of Postgres's reaches it.
+// Commit writes a batch and moves the position, in one transaction.
 func (s *Store) Commit(ctx context.Context, work any, from, to streams.Position, pending uint64, deadLetters int) error {
+	w, _ := work.(*Work)
+	return s.transact(ctx, w, from.Epoch, func(pg *pgconn.PgConn) error {
+		return s.beginMoving(ctx, pg, from, to, pending, deadLetters)
+	})
+}
+
+// transact writes a batch in a transaction that begin has opened, in two round
+// trips. The writer lock is taken, and what else begin asks for is settled,
+// before any row is sent: a process that freezes while it sends must not hold
+// the lock where no time-out of Postgres's reaches it.
+func (s *Store) transact(ctx context.Context, w *Work, epoch int64, begin func(*pgconn.PgConn) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	defer conn.Release() // a connection inside a transaction isn't used again
 	pg := conn.Conn().PgConn()
-	if err := s.begin(ctx, pg, from, to, pending, deadLetters); err != nil {
+	if err := begin(pg); err != nil {
 		s.rollBack(ctx, pg)
 		return err
 	}
-	w, _ := work.(*Work)
-	if err := s.write(ctx, pg, w, from.Epoch); err != nil {
+	if err := s.write(ctx, pg, w, epoch); err != nil {
 		s.rollBack(ctx, pg)
 		return err
 	}
 	return nil
 }
 
-// begin opens the transaction, takes the writer lock and moves the position.
-func (s *Store) begin(ctx context.Context, pg *pgconn.PgConn, from, to streams.Position, pending uint64, deadLetters int) error {
+// beginMoving opens the transaction, takes the writer lock and moves the
+// position.
+func (s *Store) beginMoving(ctx context.Context, pg *pgconn.PgConn, from, to streams.Position, pending uint64, deadLetters int) error {
 	complete := "complete_since"
 	switch {
 	case to.Sequence == 0:

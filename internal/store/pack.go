@@ -19,7 +19,11 @@ type Work struct {
 	deletions []tableWork
 	replaced  int      // characters that Postgres can't store
 	touched   []string // tables in which rows may be deleted
+	epoch     int64    // of the messages
 }
+
+// empty reports whether there is nothing to write.
+func (w *Work) empty() bool { return w == nil || len(w.contents)+len(w.deletions) == 0 }
 
 // tableWork is what one writer has to write.
 type tableWork struct {

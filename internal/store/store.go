@@ -199,8 +199,8 @@ func missing(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "42703" || pg.Code == "3F000")
 }
 
-// Prepare decodes and folds messages. Work of another type than *Work isn't
-// ours.
+// Prepare decodes and folds messages of one epoch. Work of another type than
+// *Work isn't ours.
 func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 	var rejected map[int]error
 	changes := make([]*projection.Change, 0, len(messages))
@@ -218,5 +218,9 @@ func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 			changes = more
 		}
 	}
-	return s.pack(projection.Fold(changes)), rejected
+	w := s.pack(projection.Fold(changes))
+	if len(messages) > 0 {
+		w.epoch = messages[0].Epoch
+	}
+	return w, rejected
 }
