@@ -27,6 +27,8 @@ var allowed = map[string]string{
 	"internal/clerk":               "streams internal/rawjson",
 	"internal/projection":          "streams internal/rawjson",
 	"internal/store":               "streams internal/projection",
+	"internal/schema":              "",
+	"internal/audit":               "streams internal/clerk internal/rawjson internal/projection internal/schema",
 	"internal/ingest":              "streams internal/clerk internal/publish",
 	"internal/stack/stacktest":     "internal/stack", // imported by tests only
 	"internal/emulator/state":      "",
