@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/rollcall-dev/rollcall/internal/audit"
 	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/consume"
@@ -32,6 +33,7 @@ var metrics = func() []string {
 	publish.NewMetrics(r)
 	consume.NewMetrics(r, letters)
 	store.NewMetrics(r)
+	audit.NewMetrics(r)
 	broker.NewMetrics(r)
 	r.MustRegister(telemetry.NewHealth(zap.NewNop()))
 	return append(r.names, "rollcall_build_info") // telemetry.NewRegistry's own

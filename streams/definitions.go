@@ -68,6 +68,21 @@ func (n Names) Definitions(o Options) Definitions {
 				Compression: jetstream.S2Compression,
 				AllowDirect: true,
 			},
+			{
+				Name:        n.AnchorStream(),
+				Description: "how the audit log's chain stood, now and then",
+				Subjects:    []string{n.AnchorSubject()},
+				Retention:   jetstream.LimitsPolicy,
+				Discard:     jetstream.DiscardNew,
+				MaxBytes:    -1,
+				MaxMsgs:     -1,
+				MaxMsgSize:  -1,
+				Storage:     jetstream.FileStorage,
+				Replicas:    o.Replicas,
+				Duplicates:  o.Window,
+				Compression: jetstream.S2Compression,
+				AllowDirect: true,
+			},
 		},
 		Buckets: []jetstream.KeyValueConfig{
 			{

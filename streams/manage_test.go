@@ -121,13 +121,14 @@ func TestApplyMakesWhatIsMissing(t *testing.T) {
 	d := streams.Names{Prefix: "staging"}.Definitions(streams.Options{MaxBytes: 1 << 20})
 	want := `create stream STAGING_CLERK: staging.clerk.>, file storage, 1 replica, 1048576 bytes
 create stream STAGING_CLERK_DEAD: staging.rollcall.dead.>, file storage, 1 replica, no size limit
+create stream STAGING_CLERK_ANCHORS: staging.rollcall.anchor, file storage, 1 replica, no size limit
 create bucket STAGING_CLERK_STATE: $KV.STAGING_CLERK_STATE.>, file storage, 1 replica, no size limit`
 	for range 2 { // a plan changes nothing
 		if diff := cmp.Diff(want, planned(t, js, d)); diff != "" {
 			t.Fatal(diff)
 		}
 	}
-	if made := apply(t, js, d); len(made) != 3 {
+	if made := apply(t, js, d); len(made) != 4 {
 		t.Errorf("made %v", made)
 	}
 	if left := apply(t, js, d); len(left) != 0 {

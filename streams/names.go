@@ -93,6 +93,9 @@ func (n Names) Stream() string { return n.upper("CLERK") }
 // DeadStream holds the dead letters of all sinks.
 func (n Names) DeadStream() string { return n.upper("CLERK_DEAD") }
 
+// AnchorStream holds the audit log's anchors: how its chain stood, now and then.
+func (n Names) AnchorStream() string { return n.upper("CLERK_ANCHORS") }
+
 // StateBucket keeps positions, leases and checkpoints.
 func (n Names) StateBucket() string { return n.upper("CLERK_STATE") }
 
@@ -101,6 +104,9 @@ func (n Names) StreamSubjects() string { return n.lower("clerk.>") }
 
 // DeadSubjects is the wildcard that the dead letters' stream listens on.
 func (n Names) DeadSubjects() string { return n.lower("rollcall.dead.>") }
+
+// AnchorSubject is where the audit log's anchors go.
+func (n Names) AnchorSubject() string { return n.lower("rollcall.anchor") }
 
 // Subject of an event.
 func (n Names) Subject(s Subject) string {

@@ -135,6 +135,11 @@ func (d *devStack) load(databaseURL, natsURL string) (*config.Config, error) {
 		}
 		beneath["ROLLCALL_INSTANCE_ISSUER"] = beneath["CLERK_ISSUER"]
 	}
+	c, err := config.Load(d.o.configFile, over(beneath))
+	if err != nil || c.File() != "" || c.Audit.DatabaseURL != "" {
+		return c, err
+	}
+	beneath["ROLLCALL_AUDIT_DATABASE_URL"] = databaseURL
 	return config.Load(d.o.configFile, over(beneath))
 }
 

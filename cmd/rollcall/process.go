@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rollcall-dev/rollcall/internal/audit"
 	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
@@ -32,6 +34,7 @@ import (
 type roles struct {
 	ingest bool
 	stores []config.Store
+	audit  bool
 }
 
 // parseRoles reads the roles that were asked for; none means all that the
@@ -42,6 +45,9 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 		names = append(names, "ingest")
 		if len(c.Stores) > 0 {
 			names = append(names, "store")
+		}
+		if c.Audit.DatabaseURL != "" {
+			names = append(names, "audit")
 		}
 	}
 	wanted := map[string]bool{}
@@ -57,13 +63,18 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 			}
 		case strings.HasPrefix(name, "store/"):
 			wanted[strings.TrimPrefix(name, "store/")] = true
+		case name == "audit":
+			r.audit = true
 		default:
-			return r, cli.Usagef("there is no role %q; this release has ingest, store and store/NAME", name)
+			return r, cli.Usagef("there is no role %q; this release has ingest, store, store/NAME and audit", name)
 		}
 	}
 	mistakes := []error{c.RequireNATS()}
 	if r.ingest {
 		mistakes = append(mistakes, c.RequireIngest())
+	}
+	if r.audit {
+		mistakes = append(mistakes, c.RequireAudit())
 	}
 	for name := range wanted {
 		mistakes = append(mistakes, c.RequireStore(name))
@@ -104,7 +115,7 @@ type process struct {
 const gcPercent = 300
 
 func newProcess(c *config.Config, r roles, log *zap.Logger) *process {
-	if _, set := os.LookupEnv("GOGC"); !set && len(r.stores) > 0 {
+	if _, set := os.LookupEnv("GOGC"); !set && (len(r.stores) > 0 || r.audit) {
 		debug.SetGCPercent(gcPercent)
 	}
 	p := &process{
@@ -132,7 +143,7 @@ func (p *process) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return keeper.Run(ctx) })
 	g.Go(func() error { return p.health.Remind(ctx, remindEvery) })
-	if err := p.startStores(ctx, g, keeper); err != nil {
+	if err := p.startSinks(ctx, g, keeper); err != nil {
 		return err
 	}
 	if p.roles.ingest {
@@ -176,8 +187,70 @@ func (p *process) dial(part string) (*broker.Conn, error) {
 	})
 }
 
-func (p *process) startStores(ctx context.Context, g *errgroup.Group, keeper *broker.Keeper) error {
-	sinkMetrics, storeMetrics := consume.NewMetrics(p.metrics, p.deadLetters), store.NewMetrics(p.metrics)
+// sinks are what all sinks of a process have in common.
+type sinks struct {
+	group   *errgroup.Group
+	keeper  *broker.Keeper
+	metrics *consume.Metrics
+}
+
+func (p *process) startSinks(ctx context.Context, g *errgroup.Group, keeper *broker.Keeper) error {
+	all := sinks{g, keeper, consume.NewMetrics(p.metrics, p.deadLetters)}
+	if err := p.startStores(ctx, all); err != nil {
+		return err
+	}
+	if p.roles.audit {
+		return p.startAudit(ctx, all)
+	}
+	return nil
+}
+
+// follow applies the log to a sink until the context ends.
+func (p *process) follow(ctx context.Context, all sinks, s consume.Sink, conn *broker.Conn) error {
+	runner := consume.New(s, consume.Options{
+		Broker: conn, Names: p.names, Log: p.log, Metrics: all.metrics,
+		Status: p.health.Part(s.Name()), NoStream: all.keeper.Look,
+	})
+	select { // a stream that is just being made is no trouble
+	case <-all.keeper.Kept():
+	case <-ctx.Done():
+	case <-time.After(waitForStreams):
+	}
+	return runner.Run(ctx)
+}
+
+func (p *process) startAudit(ctx context.Context, all sinks) error {
+	conn, err := p.dial("nats/" + streams.SinkAudit)
+	if err != nil {
+		return cli.Usage(err)
+	}
+	metrics := audit.NewMetrics(p.metrics)
+	anchors := audit.NewAnchors(conn, p.names, metrics, p.log)
+	c := p.config.Audit
+	l, err := audit.New(audit.Options{
+		DatabaseURL: c.DatabaseURL, MigrateDatabaseURL: c.MigrateDatabaseURL, Migrate: c.Migrate,
+		Names: p.names, Log: p.log, Metrics: metrics, Committed: anchors.Committed,
+	})
+	if err != nil {
+		conn.Close()
+		return cli.Usage(err)
+	}
+	// The last rows are anchored after the last commit.
+	anchoring, stopAnchoring := context.WithCancel(context.WithoutCancel(ctx))
+	var anchored sync.WaitGroup
+	anchored.Go(func() { anchors.Run(anchoring) })
+	all.group.Go(func() error {
+		defer l.Close()
+		defer conn.Close()
+		defer anchored.Wait()
+		defer stopAnchoring()
+		return p.follow(ctx, all, l, conn)
+	})
+	return nil
+}
+
+func (p *process) startStores(ctx context.Context, all sinks) error {
+	storeMetrics := store.NewMetrics(p.metrics)
 	for _, c := range p.roles.stores {
 		s, err := store.New(store.Options{
 			Name: c.Name, DatabaseURL: c.DatabaseURL, MigrateDatabaseURL: c.MigrateDatabaseURL, Migrate: c.Migrate, Schema: c.Schema, OnDelete: c.OnDelete,
@@ -190,19 +263,10 @@ func (p *process) startStores(ctx context.Context, g *errgroup.Group, keeper *br
 		if err != nil {
 			return cli.Usage(err)
 		}
-		runner := consume.New(s, consume.Options{
-			Broker: conn, Names: p.names, Log: p.log, Metrics: sinkMetrics,
-			Status: p.health.Part(s.Name()), NoStream: keeper.Look,
-		})
-		g.Go(func() error {
+		all.group.Go(func() error {
 			defer s.Close()
 			defer conn.Close()
-			select { // a stream that is just being made is no trouble
-			case <-keeper.Kept():
-			case <-ctx.Done():
-			case <-time.After(waitForStreams):
-			}
-			return runner.Run(ctx)
+			return p.follow(ctx, all, s, conn)
 		})
 	}
 	return nil

@@ -24,6 +24,7 @@ Roles:
   ingest        take Clerk's webhooks and put them into the log
   store         keep all configured stores
   store/NAME    keep one
+  audit         keep the audit log
 
 NATS and the databases may come and go: a role that can't reach them is degraded,
 says so in /readyz, and goes on when they are back.`,

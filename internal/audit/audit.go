@@ -141,8 +141,7 @@ func (l *Log) Prepare(messages []streams.Message) (any, map[int]error) {
 			l.o.Metrics.skipped.WithLabelValues("snapshot").Inc()
 			continue
 		}
-		// The epoch is the position's, which Commit knows.
-		r := l.reader.read(&messages[i], 0)
+		r := l.reader.read(&messages[i])
 		salts = r.seal(salts)
 		w = append(w, r)
 	}

@@ -18,17 +18,31 @@ import (
 // Commit appends a batch and moves the position, in one transaction. The writer
 // lock is taken, and the position compared, before any row is sent.
 func (l *Log) Commit(ctx context.Context, prepared any, from, to streams.Position, pending uint64, deadLetters int) error {
+	w, _ := prepared.(work)
+	return l.transact(ctx, w, l.move(from, to, pending, deadLetters), to)
+}
+
+// Apply appends dead letters that are driven again, marked so, and leaves the
+// position where it is. Errors are those of Commit.
+func (l *Log) Apply(ctx context.Context, prepared any) error {
+	w, _ := prepared.(work)
+	if len(w) == 0 {
+		return nil
+	}
+	for _, r := range w {
+		r.redriven = true
+	}
+	return l.transact(ctx, w, fmt.Sprintf(`update %s.sync_status set updated_at = now()`, l.schema), streams.Position{})
+}
+
+func (l *Log) transact(ctx context.Context, w work, update string, to streams.Position) error {
 	conn, err := l.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	defer conn.Release() // a connection inside a transaction isn't used again
 	t := &transaction{log: l, pg: conn.Conn().PgConn()}
-	w, _ := prepared.(work)
-	for _, r := range w {
-		r.epoch = from.Epoch
-	}
-	if err := t.begin(ctx, l.move(from, to, pending, deadLetters)); err != nil {
+	if err := t.begin(ctx, update); err != nil {
 		t.rollBack(ctx)
 		return err
 	}

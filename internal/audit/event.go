@@ -47,7 +47,7 @@ func (r *reader) wanted(m *streams.Message) bool {
 const longest = 512 // bytes
 
 // read makes a record. It has no error: a body that says nothing is a row too.
-func (r *reader) read(m *streams.Message, epoch int64) *record {
+func (r *reader) read(m *streams.Message) *record {
 	subject, err := r.names.ParseSubject(m.Subject)
 	if err != nil {
 		subject = streams.Subject{Resource: "unknown", Action: "unknown"}
@@ -56,13 +56,13 @@ func (r *reader) read(m *streams.Message, epoch int64) *record {
 	rec := &record{row: row{
 		eventID: header(streams.HeaderSvixID), instanceID: storable(subject.InstanceID), entityID: storable(subject.EntityID),
 		eventType: storable(subject.Type()), resource: r.table(subject.Resource), source: header(streams.HeaderSource),
-		svixTimestamp: header(streams.HeaderSvixTimestamp), occurredAt: noTime, receivedAt: m.Time.UnixMicro(), epoch: epoch, streamSeq: int64(m.Sequence),
+		svixTimestamp: header(streams.HeaderSvixTimestamp), occurredAt: noTime, receivedAt: m.Time.UnixMicro(), epoch: m.Epoch, streamSeq: int64(m.Sequence),
 	}}
 	if rec.eventID == "" {
 		rec.eventID = header(streams.HeaderMsgID)
 	}
 	if rec.eventID == "" {
-		rec.eventID = strconv.FormatInt(epoch, 10) + ":" + strconv.FormatUint(m.Sequence, 10)
+		rec.eventID = strconv.FormatInt(m.Epoch, 10) + ":" + strconv.FormatUint(m.Sequence, 10)
 	}
 	if header(streams.HeaderRedacted) == "" {
 		rec.svixSignature = header(streams.HeaderSvixSignature)

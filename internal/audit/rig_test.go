@@ -80,7 +80,7 @@ func (r *rig) event(eventType, id, data string) streams.Message {
 		},
 		Data: fmt.Appendf(nil, `{"type":%q,"timestamp":%d,"instance_id":"ins_1","object":"event","data":%s,"event_attributes":{"http_request":{"client_ip":"203.0.113.%d","user_agent":"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)"}}}`,
 			eventType, at.UnixMilli(), data, r.n%250),
-		Sequence: uint64(r.n), Time: at,
+		Epoch: epoch, Sequence: uint64(r.n), Time: at,
 	}
 }
 

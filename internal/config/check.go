@@ -24,6 +24,7 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkNATS(&c.NATS)
 	l.checkStores(c)
+	l.checkAudit(&c.Audit)
 
 	l.address("ingest.addr", c.Ingest.Addr)
 	l.address("health.addr", c.Health.Addr)
@@ -153,6 +154,21 @@ func (l *loader) checkStores(c *Config) {
 			l.mistake(l.where(path+".schema"), "stores %s and %s share schema %s of one database; give one of them another schema", other, s.Name, s.Schema)
 		}
 		taken[at] = s.Name
+	}
+}
+
+func (l *loader) checkAudit(a *Audit) {
+	l.oneOf("audit.migrate", a.Migrate, "auto", "off")
+	for path, url := range map[string]string{"audit.database_url": a.DatabaseURL, "audit.migrate_database_url": a.MigrateDatabaseURL} {
+		if url == "" {
+			continue // the audit role asks for it
+		}
+		if _, err := parseDatabase(url); err != nil {
+			l.bad(path, "%v", err)
+		}
+	}
+	if a.MigrateDatabaseURL == "" {
+		a.MigrateDatabaseURL = a.DatabaseURL
 	}
 }
 
@@ -307,4 +323,9 @@ func (c *Config) RequireStore(name string) error {
 		env = "DATABASE_URL"
 	}
 	return needs(c.require(path, env, s.DatabaseURL != ""))
+}
+
+// RequireAudit reports what the audit role and its commands lack.
+func (c *Config) RequireAudit() error {
+	return needs(c.require("audit.database_url", variable("audit.database_url"), c.Audit.DatabaseURL != ""))
 }

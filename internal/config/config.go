@@ -29,6 +29,7 @@ type Config struct {
 	Instances []Instance // at least one; the only one of an `instance:` section has no name
 	NATS      NATS       `yaml:"nats"`
 	Stores    []Store    // sorted by name
+	Audit     Audit      `yaml:"audit"`
 	Ingest    Ingest     `yaml:"ingest"`
 	Log       Log        `yaml:"log"`
 	Health    Health     `yaml:"health"`
@@ -76,6 +77,13 @@ type Store struct {
 	Instance           string `yaml:"instance" doc:"name of the instance it follows; needed with several"`
 }
 
+// Audit is the audit log, in schema rollcall_audit of its database.
+type Audit struct {
+	DatabaseURL        string `yaml:"database_url" mask:"url" doc:"Postgres; may be a transaction pooler; unset: no audit log"`
+	MigrateDatabaseURL string `yaml:"migrate_database_url" mask:"url" doc:"Postgres as the role that owns the log; unset: database_url"`
+	Migrate            string `yaml:"migrate" default:"auto" doc:"auto: change the schema at start; off: only check it"`
+}
+
 // Ingest is the webhook endpoint.
 type Ingest struct {
 	Addr        string        `yaml:"addr" default:":8080" doc:"listens here: webhooks, health and metrics"`
@@ -105,6 +113,9 @@ func (c *Config) Store(name string) (Store, bool) {
 	}
 	return Store{}, false
 }
+
+// File is the file that was read, as errors name it; "" without one.
+func (c *Config) File() string { return c.file }
 
 // Origin says what set the setting at a path such as "ingest.addr" or
 // "stores.orders.schema": "rollcall.yaml:4" or a variable's name; "" where the

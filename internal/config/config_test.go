@@ -130,6 +130,7 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		Instances: []Instance{{APIURL: "https://api.clerk.com"}},
 		NATS:      NATS{Create: true, Replicas: 1, Durability: "fsync", DedupeWindow: 28 * time.Hour},
+		Audit:     Audit{Migrate: "auto"},
 		Ingest:    Ingest{Addr: ":8080", MaxBody: 1 << 20, Codes: "redact", MaxMemory: 32 << 20, ReadTimeout: 10 * time.Second},
 		Log:       Log{SessionTTL: 90 * 24 * time.Hour, MessageTTL: 7 * 24 * time.Hour},
 		Health:    Health{Addr: ":8089"},

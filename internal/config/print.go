@@ -31,6 +31,7 @@ func (c *Config) Print(w io.Writer) error {
 			put(stores, s.Name, c.section("stores."+s.Name, s))
 		}
 	}
+	put(root, "audit", c.section("audit", c.Audit))
 	put(root, "ingest", c.section("ingest", c.Ingest))
 	put(root, "log", c.section("log", c.Log))
 	put(root, "health", c.section("health", c.Health))

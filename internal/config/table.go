@@ -23,6 +23,7 @@ func Table() []Setting {
 		{"instance", reflect.TypeFor[Instance]()},
 		{"nats", reflect.TypeFor[NATS]()},
 		{"stores.NAME", reflect.TypeFor[Store]()},
+		{"audit", reflect.TypeFor[Audit]()},
 		{"ingest", reflect.TypeFor[Ingest]()},
 		{"log", reflect.TypeFor[Log]()},
 		{"health", reflect.TypeFor[Health]()},
