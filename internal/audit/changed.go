@@ -14,8 +14,12 @@ import (
 // else's business.
 var secretName = regexp.MustCompile(`(?i)otp|code|token|ticket|password|secret|private_metadata|^url$`)
 
-// unchanging are members that every event changes, or none.
-var unchanging = map[string]bool{"id": true, "object": true, "updated_at": true}
+// uncompared are members that every event changes, or none, and other entities
+// that stand within: those have events of their own.
+var uncompared = map[string]bool{
+	"id": true, "object": true, "updated_at": true,
+	"user": true, "organization": true, "public_user_data": true, "public_organization_data": true, "payer": true,
+}
 
 // differences are the fields of an entity's data that differ from those of its
 // event before, as JSON: {"first_name":{"before":"A","after":"B"}}, or
@@ -32,7 +36,7 @@ func differences(before, after []byte) []byte {
 	rawjson.Members(rawjson.Member(after, "data"), func(key, value []byte) {
 		name := string(key)
 		was, there := old[name]
-		if !there || unchanging[name] || same(was, value) {
+		if !there || uncompared[name] || same(was, value) {
 			return
 		}
 		if out == nil {

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -139,5 +138,3 @@ func (l *Log) partitions(months []time.Time) string {
 	}
 	return b.String()
 }
-
-var errNotThere = errors.New("the audit log isn't there: run rollcall run audit once, or rollcall dev")
