@@ -20,7 +20,7 @@ var allowed = map[string]string{
 	"internal/cli":                 "",
 	"internal/telemetry":           "",
 	"internal/stack":               "",
-	"internal/config":              "streams",
+	"internal/config":              "streams internal/projection",
 	"internal/broker":              "streams",
 	"internal/publish":             "streams",
 	"internal/consume":             "streams",

@@ -252,10 +252,9 @@ func (p *process) startAudit(ctx context.Context, all sinks) error {
 func (p *process) startStores(ctx context.Context, all sinks) error {
 	storeMetrics := store.NewMetrics(p.metrics)
 	for _, c := range p.roles.stores {
-		s, err := store.New(store.Options{
-			Name: c.Name, DatabaseURL: c.DatabaseURL, MigrateDatabaseURL: c.MigrateDatabaseURL, Migrate: c.Migrate, Schema: c.Schema, OnDelete: c.OnDelete,
-			InstanceID: p.instanceID(c.Instance), Names: p.names, Log: p.log, Metrics: storeMetrics,
-		})
+		o := storeOptions(p.config, c)
+		o.Log, o.Metrics = p.log, storeMetrics
+		s, err := store.New(o)
 		if err != nil {
 			return cli.Usage(err)
 		}
@@ -270,15 +269,6 @@ func (p *process) startStores(ctx context.Context, all sinks) error {
 		})
 	}
 	return nil
-}
-
-func (p *process) instanceID(name string) string {
-	for _, i := range p.config.Instances {
-		if i.Name == name {
-			return i.ID
-		}
-	}
-	return ""
 }
 
 func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *broker.Conn, keeper *broker.Keeper) error {

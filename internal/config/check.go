@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/internal/projection"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -141,6 +142,9 @@ func (l *loader) checkStores(c *Config) {
 			l.bad(path+".schema", "is %q; it must be a schema of your own: a to z, 0 to 9 and _, at most 63 characters", s.Schema)
 		}
 		l.checkFollows(path, s, c.Instances)
+		for _, p := range s.Selection().Problems() {
+			l.checkSelection(path, p)
+		}
 		if s.DatabaseURL == "" {
 			continue // the store role asks for it
 		}
@@ -170,6 +174,16 @@ func (l *loader) checkAudit(a *Audit) {
 	if a.MigrateDatabaseURL == "" {
 		a.MigrateDatabaseURL = a.DatabaseURL
 	}
+}
+
+// checkSelection notes a mistake in what a store asks for.
+func (l *loader) checkSelection(path string, p projection.Problem) {
+	at := path + "." + p.At
+	if p.Known == nil {
+		l.bad(at, "%s", p.What)
+		return
+	}
+	l.bad(at, "%s; %s", p.What, suggest(p.Name, p.Known))
 }
 
 // checkFollows holds a store's instance against those there are.

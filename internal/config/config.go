@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rollcall-dev/rollcall/internal/projection"
 )
 
 // DefaultFile is read from the working directory when no file is named.
@@ -69,12 +71,16 @@ type NATS struct {
 // Store is one projection into one schema of one database.
 type Store struct {
 	Name               string
-	DatabaseURL        string `yaml:"database_url" env:"DATABASE_URL" mask:"url" doc:"Postgres; may be a transaction pooler"`
-	MigrateDatabaseURL string `yaml:"migrate_database_url" mask:"url" doc:"Postgres as a role that may change the schema; unset: database_url"`
-	Migrate            string `yaml:"migrate" default:"auto" doc:"auto: change the schema at start; off: only check it"`
-	Schema             string `yaml:"schema" default:"clerk" doc:"schema of the tables"`
-	OnDelete           string `yaml:"on_delete" default:"tombstone" doc:"a deleted entity's row: tombstone (stays, without what is personal), hard (goes) or keep (stays whole)"`
-	Instance           string `yaml:"instance" doc:"name of the instance it follows; needed with several"`
+	DatabaseURL        string              `yaml:"database_url" env:"DATABASE_URL" mask:"url" doc:"Postgres; may be a transaction pooler"`
+	MigrateDatabaseURL string              `yaml:"migrate_database_url" mask:"url" doc:"Postgres as a role that may change the schema; unset: database_url"`
+	Migrate            string              `yaml:"migrate" default:"auto" doc:"auto: change the schema at start; off: only check it"`
+	Schema             string              `yaml:"schema" default:"clerk" doc:"schema of the tables"`
+	Resources          []string            `yaml:"resources" doc:"tables; unset: all"`
+	Include            map[string][]string `yaml:"include" doc:"by table: columns that are off unless asked for; in the environment users.private_metadata, …"`
+	Exclude            map[string][]string `yaml:"exclude" doc:"by table: columns to leave out"`
+	OnDelete           string              `yaml:"on_delete" default:"tombstone" doc:"a deleted entity's row: tombstone (stays, without what is personal), hard (goes) or keep (stays whole)"`
+	Tenancy            bool                `yaml:"tenancy" default:"false" doc:"row-level security on the store's own tables"`
+	Instance           string              `yaml:"instance" doc:"name of the instance it follows; needed with several"`
 }
 
 // Audit is the audit log, in schema rollcall_audit of its database.
@@ -102,6 +108,11 @@ type Log struct {
 // Health is the listener of processes without ingest.
 type Health struct {
 	Addr string `yaml:"addr" default:":8089" doc:"health and metrics of roles other than ingest"`
+}
+
+// Selection is what the store keeps.
+func (s Store) Selection() projection.Selection {
+	return projection.Selection{Tables: s.Resources, Include: s.Include, Exclude: s.Exclude}
 }
 
 // Store returns the store of that name.

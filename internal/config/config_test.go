@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rollcall-dev/rollcall/internal/projection"
 )
 
 // environment is an Env of the variables given.
@@ -98,6 +100,14 @@ func TestBadEnvironment(t *testing.T) {
 		"half a password in the path": {
 			map[string]string{"NATS_URL": "nats://a,nats://u:12/topsecret@h"},
 			[]string{"NATS_URL: nats.url has an @ after the host; percent-encode what is special in the password (/ as %2F, ? as %3F)"},
+		},
+		"columns without their table": {
+			map[string]string{"DATABASE_URL": "postgres://h/db", "ROLLCALL_STORES_APP_EXCLUDE": "users.phone,name"},
+			[]string{`ROLLCALL_STORES_APP_EXCLUDE: stores.app.exclude must be a list of table.column, not "name"`},
+		},
+		"an unknown column": {
+			map[string]string{"DATABASE_URL": "postgres://h/db", "ROLLCALL_STORES_APP_EXCLUDE": "users.phone,users.nane"},
+			[]string{`ROLLCALL_STORES_APP_EXCLUDE: stores.app.exclude.users[1] is "nane", which users doesn't have; did you mean name?`},
 		},
 		"both forms": {
 			map[string]string{"NATS_URL": "nats://a", "NATS_URL_FILE": secret},
@@ -238,6 +248,15 @@ func TestStores(t *testing.T) {
 	if err := c.RequireStore("huge"); err == nil || !strings.Contains(err.Error(), "known: big-one, small") {
 		t.Errorf("RequireStore of an unknown store: %v", err)
 	}
+	narrow := load(t, `stores: {app: {resources: [users], include: {users: [private_metadata]}, exclude: {users: [phone]}}}`,
+		map[string]string{"DATABASE_URL": "postgres://h/app", "ROLLCALL_STORES_APP_RESOURCES": "users,roles", "ROLLCALL_STORES_APP_EXCLUDE": "users.email,users.name, roles.description"}).Stores[0]
+	wantSelection := projection.Selection{
+		Tables: []string{"users", "roles"}, Include: map[string][]string{"users": {"private_metadata"}},
+		Exclude: map[string][]string{"users": {"email", "name"}, "roles": {"description"}},
+	}
+	if d := cmp.Diff(wantSelection, narrow.Selection()); d != "" {
+		t.Errorf("selection (-want +got):\n%s", d)
+	}
 	lone := load(t, "stores:\n  app: {schema: x}", nil)
 	wantErr := "rollcall.yaml:2:3: stores.app.database_url isn't set; set DATABASE_URL, or stores.app.database_url in rollcall.yaml"
 	if err := lone.RequireStore("app"); err == nil || err.Error() != wantErr {
@@ -291,12 +310,15 @@ func TestPrint(t *testing.T) {
 		"NATS_CREDS":                   "-----BEGIN NATS USER JWT-----\ntopsecret",
 		"DATABASE_URL":                 "postgres://u:top%20secret@h:1,h:2/db?sslmode=verify-full&sslpassword=topsecret",
 		"ROLLCALL_INGEST_MAX_BODY":     "2MiB",
+		"ROLLCALL_STORES_APP_INCLUDE":  "users.private_metadata, organizations.private_metadata",
 	}
 	c := load(t, `log:
   session_ttl: 36h
 nats: {monitor_url: "http://u:topsecret@h:8222"}
 stores:
   app:
+    resources: [users, organizations]
+    exclude: {users: [phone, phone_numbers]}
     migrate_database_url: user=o password='top \'secret' host=h
   "on": {schema: "x", database_url: postgres://me@h/db}
 `, vars)
@@ -365,7 +387,7 @@ func TestTable(t *testing.T) {
 }
 
 func leaves(path string, n *yaml.Node) []string {
-	if n.Kind != yaml.MappingNode {
+	if n.Kind != yaml.MappingNode || n.Style == yaml.FlowStyle {
 		return []string{path}
 	}
 	var out []string

@@ -317,8 +317,13 @@ func (l *loader) add(field reflect.Value, path, name string) {
 // fillNode sets field from the file; false if the value there is empty.
 func (l *loader) fillNode(field reflect.Value, f reflect.StructField, path string, n *yaml.Node) bool {
 	l.from[path] = l.at(n)
-	isList := f.Type == reflect.TypeFor[[]string]()
+	isList, isLists := f.Type == reflect.TypeFor[[]string](), f.Type == reflect.TypeFor[map[string][]string]()
 	switch {
+	case isLists && n.Kind == yaml.MappingNode:
+		field.Set(reflect.ValueOf(l.lists(path, n)))
+		return len(n.Content) > 0
+	case isLists && n.Kind != yaml.ScalarNode:
+		l.mistake(l.at(n), "%s must be a mapping of tables to lists of columns, not %s", path, kindOf(n))
 	case isList && n.Kind == yaml.SequenceNode:
 		field.Set(reflect.ValueOf(l.list(path, n)))
 		return len(n.Content) > 0
@@ -336,6 +341,27 @@ func (l *loader) fillNode(field reflect.Value, f reflect.StructField, path strin
 		}
 	}
 	return true
+}
+
+// lists reads a mapping of names to lists.
+func (l *loader) lists(path string, n *yaml.Node) map[string][]string {
+	all := map[string][]string{}
+	kids := l.children(n, path, nil)
+	for _, name := range slices.Sorted(maps.Keys(kids)) {
+		at, value := join(path, name), kids[name]
+		switch {
+		case value == nil: // an empty key
+		case value.Kind == yaml.SequenceNode:
+			all[name] = l.list(at, value)
+		case value.Kind == yaml.ScalarNode:
+			if s, ok := l.expand(at, value); ok {
+				all[name] = split(s)
+			}
+		default:
+			l.mistake(l.at(value), "%s must be a list, not %s", at, kindOf(value))
+		}
+	}
+	return all
 }
 
 func (l *loader) list(path string, n *yaml.Node) []string {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,10 +76,17 @@ func (c *Config) section(path string, settings any) *yaml.Node {
 
 // node is one value as YAML.
 func node(v reflect.Value, rule string) *yaml.Node {
-	if list, ok := v.Interface().([]string); ok {
+	switch v := v.Interface().(type) {
+	case []string:
 		n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-		for _, s := range list {
+		for _, s := range v {
 			n.Content = append(n.Content, text(mask(rule, s)))
+		}
+		return n
+	case map[string][]string:
+		n := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			put(n, name, node(reflect.ValueOf(v[name]), rule))
 		}
 		return n
 	}

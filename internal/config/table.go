@@ -7,7 +7,7 @@ type Setting struct {
 	Path    string // key in rollcall.yaml; NAME stands for a store's name
 	Env     string // variable that overrides it
 	Also    string // variable of the ecosystem that fills it where nothing else does; "" if none
-	Type    string // string, list, bool, number, size (bytes or 64GiB) or duration (28h)
+	Type    string // string, list, lists (by name), bool, number, size (bytes or 64GiB) or duration (28h)
 	Default string // "" if unset
 	Doc     string
 }

@@ -22,6 +22,15 @@ func assign(field reflect.Value, s string) error {
 		*v = s
 	case *[]string:
 		*v = split(s)
+	case *map[string][]string:
+		*v = map[string][]string{}
+		for _, item := range split(s) {
+			name, value, ok := strings.Cut(item, ".")
+			if !ok || name == "" || value == "" {
+				return fmt.Errorf("must be a list of table.column, not %q", item)
+			}
+			(*v)[name] = append((*v)[name], value)
+		}
 	case *bool:
 		if s != "true" && s != "false" {
 			return fmt.Errorf("must be true or false, not %q", s)
@@ -56,6 +65,8 @@ func typeName(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[[]string]():
 		return "list"
+	case reflect.TypeFor[map[string][]string]():
+		return "lists"
 	case reflect.TypeFor[time.Duration]():
 		return "duration"
 	}

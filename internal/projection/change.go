@@ -43,7 +43,7 @@ func NewDecoder(names streams.Names, kept []*Resource) *Decoder {
 		d.byObject[r.Object].contents = true
 	}
 	for _, r := range Concerned(kept) {
-		d.byObject[r.Object] = newReader(r, r.members()...)
+		d.byObject[r.Object] = newReader(r, r.outerMembers()...)
 	}
 	for _, reader := range d.byObject {
 		reader.embed(kept)

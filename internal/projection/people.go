@@ -1,28 +1,33 @@
 package projection
 
-// Why members of several resources become no column.
+// Why members of several resources become no column, or why a column has to stay.
 const (
 	kindOf       = "the table says it"
 	oneTimeURL   = "whoever has it can accept"
 	embeddedUser = "embedded; users has it"
 	embeddedOrg  = "embedded; organizations has it"
+
+	permissionViews = "the views role_permissions and member_permissions read it"
+	policies        = "row-level security goes by it"
 )
+
+// emailMembers hold the primary e-mail address.
+var emailMembers = []string{"email_addresses", "primary_email_address_id"}
 
 // people are users, organizations and what belongs to them.
 var people = []*Resource{
 	{
 		Table: "users", Object: "user", Doc: "people who can sign in",
-		Reads: []string{"first_name", "last_name", "email_addresses", "primary_email_address_id", "phone_numbers", "primary_phone_number_id"},
 		Columns: []Column{
 			{Name: "id", Type: Text, Path: "id", Doc: "Clerk's id, user_…"},
 			{Name: "external_id", Type: ID, Path: "external_id", Personal: true, Index: true, Doc: "the id that you gave the user"},
 			{Name: "username", Type: Text, Path: "username", Personal: true},
 			{Name: "first_name", Type: Text, Path: "first_name", Personal: true},
 			{Name: "last_name", Type: Text, Path: "last_name", Personal: true},
-			{Name: "name", Type: Text, Made: fullName, Personal: true, Doc: "first and last name"},
-			{Name: "email", Type: Text, Made: primaryEmail, Personal: true, Index: true, Doc: "the primary e-mail address; not unique"},
-			{Name: "email_verified", Type: Bool, Made: emailVerified, Personal: true, Doc: "whether the primary e-mail address is verified"},
-			{Name: "phone", Type: Text, Made: primaryPhone, Personal: true, Doc: "the primary phone number"},
+			{Name: "name", Type: Text, Made: fullName, Reads: []string{"first_name", "last_name"}, Personal: true, Doc: "first and last name"},
+			{Name: "email", Type: Text, Made: primaryEmail, Reads: emailMembers, Personal: true, Index: true, Doc: "the primary e-mail address; not unique"},
+			{Name: "email_verified", Type: Bool, Made: emailVerified, Reads: emailMembers, Personal: true, Doc: "whether the primary e-mail address is verified"},
+			{Name: "phone", Type: Text, Made: primaryPhone, Reads: []string{"phone_numbers", "primary_phone_number_id"}, Personal: true, Doc: "the primary phone number"},
 			{Name: "image_url", Type: Text, Path: "image_url", Personal: true},
 			{Name: "has_image", Type: Bool, Path: "has_image", Doc: "whether image_url is the user's own and no placeholder"},
 			{Name: "locale", Type: Text, Path: "locale", Personal: true, Doc: "BCP 47, en-GB"},
@@ -97,9 +102,9 @@ var people = []*Resource{
 			{Name: "id", Type: Text, Path: "id", Doc: "Clerk's id, orgmem_…; a new one after a re-join"},
 			{Name: "organization_id", Type: ID, Path: "organization.id", Index: true},
 			{Name: "user_id", Type: ID, Path: "public_user_data.user_id", Index: true},
-			{Name: "role", Type: Text, Path: "role", Doc: "the role's key, org:admin"},
+			{Name: "role", Type: Text, Path: "role", Needed: permissionViews, Doc: "the role's key, org:admin"},
 			{Name: "role_name", Type: Text, Path: "role_name"},
-			{Name: "permissions", Type: TextArray, Path: "permissions", Doc: "as the membership's own event had them; what holds is member_permissions"},
+			{Name: "permissions", Type: TextArray, Path: "permissions", Needed: permissionViews, Doc: "as the membership's own event had them; what holds is member_permissions"},
 			{Name: "public_metadata", Type: JSON, Path: "public_metadata", Personal: true},
 			{Name: "private_metadata", Type: JSON, Path: "private_metadata", Personal: true, Optional: true},
 			{Name: "created_at", Type: Timestamp, Path: "created_at"},
@@ -118,7 +123,7 @@ var people = []*Resource{
 			{Name: "role_name", Type: Text, Path: "role_name"},
 			{Name: "status", Type: Text, Path: "status", Doc: "pending, accepted, revoked, expired"},
 			{Name: "inviter_id", Type: ID, Path: "inviter_id", Doc: "the user who invites"},
-			{Name: "user_id", Type: ID, Path: "user_id", Index: true, Doc: "the user who accepted"},
+			{Name: "user_id", Type: ID, Path: "user_id", Index: true, Needed: policies, Doc: "the user who accepted"},
 			{Name: "public_metadata", Type: JSON, Path: "public_metadata", Personal: true},
 			{Name: "private_metadata", Type: JSON, Path: "private_metadata", Personal: true, Optional: true},
 			{Name: "expires_at", Type: Timestamp, Path: "expires_at"},

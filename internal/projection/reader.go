@@ -44,7 +44,7 @@ func (r *reader) embed(kept []*Resource) {
 	}
 	for _, e := range r.resource.Embeds {
 		if k := keeps(kept, e.Table); k != nil {
-			r.embeds = append(r.embeds, embedded{newReader(k, append(k.members(), e.Inherits...)...), e})
+			r.embeds = append(r.embeds, embedded{newReader(k, slices.Concat(k.members(), e.Inherits, []string{e.ParentID})...), e})
 		}
 	}
 }

@@ -30,8 +30,9 @@ type Column struct {
 	Type Type
 	// Path in the event's data, with dots between members; "" for a made column.
 	Path string
-	// Made computes the column from several members.
-	Made func(*Fields) (Value, error)
+	// Made computes the column from the members that it Reads.
+	Made  func(*Fields) (Value, error)
+	Reads []string
 	// Personal columns are null once the entity is deleted.
 	Personal bool
 	// Volatile columns change without the entity's version; drift checks pass over them.
@@ -40,7 +41,9 @@ type Column struct {
 	Optional bool
 	// Index is made for look-ups by this column.
 	Index bool
-	Doc   string
+	// Needed says what can't do without the column: no store leaves it out.
+	Needed string
+	Doc    string
 }
 
 // Parent is an entity whose deletion deletes the row too.
@@ -68,8 +71,6 @@ type Resource struct {
 	Object  string // Clerk's name in event types: "organizationMembership"
 	Doc     string // what a row is
 	Columns []Column
-	// Reads are members of the event's data that made columns read.
-	Reads   []string
 	Parents []Parent
 	// Terminal are the statuses that no other follows: a content that has one
 	// beats any that has none, since Clerk needn't advance updated_at for it.
@@ -81,7 +82,7 @@ type Resource struct {
 
 // members are all that is read of the event's data.
 func (r *Resource) members() []string {
-	all := append([]string{"id", "updated_at"}, r.Reads...)
+	all := r.outerMembers()
 	if len(r.Terminal) > 0 {
 		all = append(all, "status")
 	}
@@ -89,7 +90,14 @@ func (r *Resource) members() []string {
 		if c.Made == nil {
 			all = append(all, c.member())
 		}
+		all = append(all, c.Reads...)
 	}
+	return all
+}
+
+// outerMembers are what is read of the event of a resource that isn't kept.
+func (r *Resource) outerMembers() []string {
+	all := []string{"id", "updated_at"}
 	for _, e := range r.Embeds {
 		all = append(append(all, e.Member), e.Inherits...)
 	}
@@ -111,8 +119,9 @@ func (r *Resource) terminal(status, action string) bool {
 	return slices.Contains(r.Terminal, status)
 }
 
-// Resources are all that a store can hold, parents first, without the optional
-// columns. The first column of each is its id.
+// Resources are all that a store holds unless it asks for something else,
+// parents first: without the optional columns. The first column of each is its
+// id.
 func Resources() []*Resource { return resources }
 
 // Declared are the same with the optional columns.
@@ -120,28 +129,11 @@ func Declared() []*Resource { return declared }
 
 var (
 	declared  = slices.Concat(people, access, billing)
-	resources = withoutOptional(declared)
+	resources = Pick(func(_ *Resource, c *Column) bool { return !c.Optional })
 )
 
-func withoutOptional(all []*Resource) []*Resource {
-	var list []*Resource
-	for _, r := range all {
-		on := *r
-		on.Columns = slices.DeleteFunc(slices.Clone(r.Columns), func(c Column) bool { return c.Optional })
-		list = append(list, &on)
-	}
-	return list
-}
-
 // ByTable finds a resource by its table's name.
-func ByTable(table string) *Resource {
-	for _, r := range Resources() {
-		if r.Table == table {
-			return r
-		}
-	}
-	return nil
-}
+func ByTable(table string) *Resource { return keeps(resources, table) }
 
 // HasParent reports whether the deletion of one of the table's rows deletes
 // rows of the resource.

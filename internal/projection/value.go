@@ -77,7 +77,7 @@ func (f *Fields) set(key, value []byte) {
 }
 
 // Get is the value of a member, nil where there is none. Columns may only ask
-// for what their resource says it reads.
+// for what they say they read.
 func (f *Fields) Get(name string) []byte {
 	at := f.places.of(name)
 	if at < 0 {

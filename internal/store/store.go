@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -41,9 +40,11 @@ type Options struct {
 	MigrateDatabaseURL string // of the schema's owner; "" means DatabaseURL
 	Migrate            string // MigrateAuto or MigrateOff
 	Schema             string
-	Resources          []string // by table; none means all
-	OnDelete           string   // OnDeleteTombstone, OnDeleteHard or OnDeleteKeep; "" means tombstone
-	InstanceID         string   // the only one followed; "" follows all
+	Resources          []string            // by table; none means all
+	Include, Exclude   map[string][]string // by table: columns beside, and out of, those that are on
+	Tenancy            bool                // row-level security on the store's own tables
+	OnDelete           string              // OnDeleteTombstone, OnDeleteHard or OnDeleteKeep; "" means tombstone
+	InstanceID         string              // the only one followed; "" follows all
 	Names              streams.Names
 	Log                *zap.Logger
 	Metrics            *Metrics
@@ -100,21 +101,12 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
-func keptResources(o Options) (kept []*projection.Resource, err error) {
-	if len(o.Resources) == 0 {
-		return projection.Resources(), nil
+func keptResources(o Options) ([]*projection.Resource, error) {
+	selection := projection.Selection{Tables: o.Resources, Include: o.Include, Exclude: o.Exclude}
+	if problems := selection.Problems(); len(problems) > 0 {
+		return nil, fmt.Errorf("store %s: %s", o.Name, problems[0])
 	}
-	for _, table := range o.Resources {
-		if projection.ByTable(table) == nil {
-			return nil, fmt.Errorf("store %s: there is no resource %q", o.Name, table)
-		}
-	}
-	for _, r := range projection.Resources() { // parents first
-		if slices.Contains(o.Resources, r.Table) {
-			kept = append(kept, r)
-		}
-	}
-	return kept, nil
+	return selection.Resources(), nil
 }
 
 // Close ends the store's connections.
