@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/rollcall-dev/rollcall/internal/rawjson"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -31,6 +32,7 @@ type Decoder struct {
 	names    streams.Names
 	envelope *reader
 	byObject map[string]*reader
+	batches  sync.Pool // of *Batch
 }
 
 // NewDecoder makes a decoder of the resources that are kept. Of other resources
@@ -77,6 +79,10 @@ func keeps(kept []*Resource, table string) *Resource {
 // the decoder doesn't know. An error says why the event can never be applied,
 // and names no personal data.
 func (d *Decoder) Decode(m streams.Message, into []*Change) (changes []*Change, known bool, err error) {
+	return d.decode(m, into, nil)
+}
+
+func (d *Decoder) decode(m streams.Message, into []*Change, room *room) (changes []*Change, known bool, err error) {
 	subject, subjectErr := d.names.ParseSubject(m.Subject)
 	envelope := d.envelope.get()
 	defer d.envelope.done(envelope)
@@ -107,7 +113,7 @@ func (d *Decoder) Decode(m streams.Message, into []*Change) (changes []*Change, 
 	case id == "":
 		return into, true, errors.New("the event has no data.id")
 	}
-	e := &event{Message: m, action: action, timestamp: timestampOf(envelope)}
+	e := &event{Message: m, action: action, timestamp: timestampOf(envelope), room: room}
 	if subjectErr == nil { // a body may lack its instance; the subject has the endpoint's then
 		e.instanceID, _ = rawjson.StorableText(subject.InstanceID)
 	}
@@ -159,10 +165,13 @@ type event struct {
 	action     string
 	timestamp  int64 // of the envelope, milliseconds; 0 where it has none
 	instanceID string
+	room       *room
 }
 
 func (e *event) change(r *Resource, id string) *Change {
-	return &Change{Resource: r, ID: id, InstanceID: e.instanceID, Source: streams.Source(e.Header.Get(streams.HeaderSource)), Sequence: e.Sequence}
+	c := e.room.change()
+	*c = Change{Resource: r, ID: id, InstanceID: e.instanceID, Source: streams.Source(e.Header.Get(streams.HeaderSource)), Sequence: e.Sequence}
+	return c
 }
 
 func (e *event) deletion(r *Resource, id string) *Change {

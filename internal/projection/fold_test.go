@@ -70,8 +70,13 @@ func FuzzFold(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lines []byte, seed uint64) {
 		d := NewDecoder(streams.Names{}, Resources())
 		var changes []*Change
+		batch := d.Begin()
+		defer batch.Release()
 		for i, body := range bytes.Split(lines, []byte("\n")) {
 			next, _, err := d.Decode(message(i, string(body)), changes)
+			if _, again := batch.Decode(message(i, string(body))); (err == nil) != (again == nil) {
+				t.Fatalf("alone %v, in a batch %v", err, again)
+			}
 			if err != nil {
 				continue
 			}
@@ -86,6 +91,9 @@ func FuzzFold(f *testing.F) {
 			changes = next
 		}
 		want := winners(Fold(changes))
+		if diff := cmp.Diff(want, winners(batch.Fold())); diff != "" {
+			t.Fatalf("in a batch others win:\n%s", diff)
+		}
 		r := rand.New(rand.NewPCG(seed, 0))
 		r.Shuffle(len(changes), func(i, j int) { changes[i], changes[j] = changes[j], changes[i] })
 		if diff := cmp.Diff(want, winners(Fold(changes))); diff != "" {
@@ -159,5 +167,38 @@ func TestFoldKeepsOneOfEachKind(t *testing.T) {
 	}
 	if at := f.Deletions[users][0].DeletedAt; at != 1700000008000000 {
 		t.Errorf("deleted at %d, want the earlier", at)
+	}
+}
+
+// A batch's memory is used again, without anything of the batch before.
+func TestBatchAgain(t *testing.T) {
+	t.Parallel()
+	d := NewDecoder(streams.Names{}, Resources())
+	b := &Batch{decoder: d}
+	for round := range 3 {
+		for i := range 500 { // more than a block
+			body := fmt.Sprintf(`{"type":"user.created","data":{"id":"u%d","username":"%d"}}`, i, i)
+			if round == 1 {
+				body = fmt.Sprintf(`{"type":"user.created","data":{"id":"u%d"}}`, i)
+			}
+			if _, err := b.Decode(message(i, body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		users := ByTable("users")
+		list := b.Fold().Contents[users]
+		if len(list) != 500 {
+			t.Fatalf("round %d: %d users", round, len(list))
+		}
+		for _, c := range list {
+			want := Value{Valid: round != 1}
+			if want.Valid {
+				want.Text = c.ID[1:]
+			}
+			if got := c.Values[users.Column("username")]; got != want {
+				t.Fatalf("round %d, %s: %+v, want %+v", round, c.ID, got, want)
+			}
+		}
+		b.Release()
 	}
 }

@@ -63,7 +63,7 @@ func (r *reader) changes(e *event, id string, data *Fields, into []*Change) ([]*
 	if r.contents {
 		c := e.change(r.resource, id)
 		c.Version = NewVersion(ClassOwn, r.terminal(data, e.action), updatedAt, e.timestamp, rank(e.action), e.id())
-		if err := r.fill(c, data); err != nil {
+		if err := r.fill(c, data, e.room); err != nil {
 			return into, err
 		}
 		into = append(into, c)
@@ -97,7 +97,7 @@ func (r *embedded) changes(e *event, parent *Fields, updatedAt int64, into []*Ch
 		data.inherit(parent, r.Embed)
 		c := e.change(r.resource, id)
 		c.Version = NewVersion(ClassEmbedded, r.terminal(data, ""), updatedAt, e.timestamp, rank(e.action), e.id())
-		if err := r.fill(c, data); err != nil {
+		if err := r.fill(c, data, e.room); err != nil {
 			failed = err
 			return
 		}
@@ -133,8 +133,8 @@ func (r *reader) terminal(data *Fields, action string) bool {
 }
 
 // fill reads the columns.
-func (r *reader) fill(c *Change, data *Fields) error {
-	c.Values = make([]Value, len(r.resource.Columns))
+func (r *reader) fill(c *Change, data *Fields, room *room) error {
+	c.Values = room.row(len(r.resource.Columns))
 	for i := range r.resource.Columns {
 		v, err := r.resource.Columns[i].read(data, r.sources[i])
 		if err != nil {

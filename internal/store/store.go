@@ -195,9 +195,10 @@ func missing(err error) bool {
 // *Work isn't ours.
 func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 	var rejected map[int]error
-	changes := make([]*projection.Change, 0, len(messages))
+	batch := s.decoder.Begin()
+	defer batch.Release() // the work has its own copy
 	for i := range messages {
-		more, known, err := s.decoder.Decode(messages[i], changes)
+		known, err := batch.Decode(messages[i])
 		switch {
 		case err != nil:
 			if rejected == nil {
@@ -206,11 +207,9 @@ func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 			rejected[i] = err
 		case !known:
 			s.o.Metrics.unknown(s.o.Name)
-		default:
-			changes = more
 		}
 	}
-	w := s.pack(projection.Fold(changes))
+	w := s.pack(batch.Fold())
 	if len(messages) > 0 {
 		w.epoch = messages[0].Epoch
 	}
