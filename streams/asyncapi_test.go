@@ -154,6 +154,9 @@ func payloadTypes(t *testing.T) []payloadType {
 	for _, eventType := range streams.Types() {
 		add(eventType)
 	}
+	for _, action := range []string{streams.ActionLetterDropped, streams.ActionLettersRedriven} {
+		add(streams.ResourceRollcall + "." + action)
+	}
 	for _, resource := range []string{"user", "organization", "organizationMembership", "organizationInvitation", "organizationDomain", "role", "permission"} {
 		add(resource + ".snapshot")
 	}

@@ -26,6 +26,8 @@ const (
 	HeaderSink     = "Rollcall-Sink"     // ingest, store-<name>, audit, invalidate, revoke
 	HeaderEpoch    = "Rollcall-Epoch"    // epoch of the stream the message was read from; absent for ingest
 	HeaderSequence = "Rollcall-Sequence" // its sequence in that epoch; absent for ingest
+	HeaderSubject  = "Rollcall-Subject"  // its subject there; absent for ingest
+	HeaderLogMsgID = "Rollcall-Msg-Id"   // its Nats-Msg-Id there; absent for ingest
 	HeaderAttempts = "Rollcall-Attempts" // how often it was tried
 )
 

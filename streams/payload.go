@@ -11,9 +11,10 @@ import (
 // type: *[User], *[Organization], *[OrganizationMembership],
 // *[OrganizationInvitation], *[OrganizationDomain], *[Invitation], *[Role],
 // *[Permission], *[Session], *[Email], *[SMS], *[WaitlistEntry],
-// *[Subscription], *[SubscriptionItem], *[PaymentAttempt], *[Deleted], and
-// *[Unknown] for a resource that this version does not know. An action that it
-// does not know, <resource>.snapshot among them, decodes as the resource.
+// *[Subscription], *[SubscriptionItem], *[PaymentAttempt], *[Deleted],
+// *[LetterDropped], *[LettersRedriven], and *[Unknown] for a resource that this
+// version does not know. An action that it does not know, <resource>.snapshot
+// among them, decodes as the resource.
 // data.object decides nothing: Clerk's own examples have it wrong.
 //
 // Payloads are tolerant, since Clerk sends what its specification forbids: a
@@ -42,6 +43,9 @@ func (e Event) Payload() (any, error) {
 func newPayload(eventType string, data json.RawMessage) any {
 	resource, action, ok := SplitType(eventType)
 	p := newResource(resource, data)
+	if resource == ResourceRollcall {
+		p = newAct(action, data)
+	}
 	switch {
 	case !ok || p == nil:
 		return &Unknown{Type: eventType, Data: data}
@@ -85,6 +89,17 @@ func newResource(resource string, data json.RawMessage) any {
 		return &SubscriptionItem{Raw: data}
 	case "paymentAttempt":
 		return &PaymentAttempt{Raw: data}
+	}
+	return nil
+}
+
+// newAct is of an event of Rollcall's own.
+func newAct(action string, data json.RawMessage) any {
+	switch action {
+	case ActionLetterDropped:
+		return &LetterDropped{Raw: data}
+	case ActionLettersRedriven:
+		return &LettersRedriven{Raw: data}
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (d *Decoder) decode(m streams.Message, into []*Change, room *room) (changes
 	object, action, ok := streams.SplitType(eventType)
 	typed := d.byObject[object]
 	if !ok || typed == nil {
-		return into, false, nil
+		return into, object == streams.ResourceRollcall, nil
 	}
 	if typed != r || !once {
 		r, data = typed, typed.get()

@@ -117,6 +117,7 @@ func TestDecoderOfSome(t *testing.T) {
 		`{"type":"subscription.created","data":{"id":"s","items":[{"id":"a"},{"id":"b"}]}}`: {2, true},
 		`{"type":"role.deleted","data":{"id":"r"}}`:                                         {0, false},
 		`{"type":"invitation.created","data":{"id":"i"}}`:                                   {0, false},
+		`{"type":"rollcall.letter_dropped","data":{"id":"l"}}`:                              {0, true},
 	} {
 		changes, known, err := d.Decode(message(1, body), nil)
 		if err != nil || len(changes) != want.changes || known != want.known {

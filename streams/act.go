@@ -1,0 +1,78 @@
+package streams
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// ResourceRollcall is the resource of what Rollcall itself did: its events are
+// of the types rollcall.<action>.
+const ResourceRollcall = "rollcall"
+
+// The actions of Rollcall's own events.
+const (
+	ActionLetterDropped   = "letter_dropped"   // its data is a LetterDropped
+	ActionLettersRedriven = "letters_redriven" // its data is a LettersRedriven
+)
+
+// LetterDropped says that an operator gave a dead letter up: the data of
+// rollcall.letter_dropped, which is in the log before the letter is gone. It
+// holds nothing of the letter that may be personal.
+type LetterDropped struct {
+	ID        string `json:"id"` // of the letter
+	Sink      string `json:"sink"`
+	Reason    string `json:"reason"` // the letter's; of a database's error only its SQLSTATE
+	EventType string `json:"event_type"`
+	EntityID  string `json:"entity_id"`
+	By        string `json:"by"` // user@host of the operating system
+
+	Raw json.RawMessage `json:"-"`
+}
+
+// LettersRedriven says that an operator had dead letters applied: the data of
+// rollcall.letters_redriven, one event a run.
+type LettersRedriven struct {
+	ID    string          `json:"id"` // of the run
+	Sinks []SinkRedriven  `json:"sinks"`
+	By    string          `json:"by"` // user@host of the operating system
+	Raw   json.RawMessage `json:"-"`
+}
+
+// SinkRedriven is what became of one sink's letters.
+type SinkRedriven struct {
+	Sink    string `json:"sink"`
+	Applied int64  `json:"applied"` // and deleted
+	Failed  int64  `json:"failed"`  // stay, with a new reason
+}
+
+// Act makes the message of one of Rollcall's own events, rollcall.<action>.
+// The id names what was done, or to what; the instance is "" where it concerns
+// none. A repeated message has the same message id.
+func (n Names) Act(instanceID, action, id string, at time.Time, data any) (*nats.Msg, error) {
+	type envelope struct {
+		Type       string `json:"type"`
+		Object     string `json:"object"`
+		Timestamp  int64  `json:"timestamp"` // milliseconds
+		InstanceID string `json:"instance_id,omitempty"`
+		Data       any    `json:"data"`
+	}
+	body, err := json.Marshal(envelope{ResourceRollcall + "." + action, "event", at.UnixMilli(), instanceID, data})
+	if err != nil {
+		return nil, fmt.Errorf("streams: encode rollcall.%s: %w", action, err)
+	}
+	s := Subject{InstanceID: instanceID, Resource: ResourceRollcall, Action: action, EntityID: id}
+	for _, token := range []*string{&s.InstanceID, &s.EntityID} {
+		if len(Token(*token)) > MaxToken {
+			*token = ""
+		}
+	}
+	return &nats.Msg{Subject: n.Subject(s), Data: body, Header: nats.Header{
+		HeaderMsgID:      {s.Type() + ":" + id},
+		HeaderSource:     {string(SourceOperator)},
+		HeaderReceivedAt: {strconv.FormatInt(at.UnixMilli(), 10)},
+	}}, nil
+}
