@@ -60,14 +60,8 @@ func (s *session) arrived(to streams.Position) {
 
 // commitBatch applies a batch; poison in it is bisected out.
 func (s *session) commitBatch(ctx context.Context, b batch) error {
-	if len(b.rejected) > 0 {
-		return s.commitAround(ctx, b)
-	}
-	err := s.commitPart(ctx, b.messages, b.work)
-	if isPoison(err) {
-		return s.bisect(ctx, b.messages, err)
-	}
-	return err
+	parts := bisecter[streams.Message]{s.sink.Prepare, s.commitPart, s.bury}
+	return parts.applyPrepared(ctx, b.messages, b.work, b.rejected)
 }
 
 func (s *session) commitPart(ctx context.Context, messages []streams.Message, work any) error {
@@ -79,46 +73,6 @@ func (s *session) commitPart(ctx context.Context, messages []streams.Message, wo
 	s.committed.Add(uint64(len(messages)))
 	s.metrics.committed(messages)
 	return nil
-}
-
-// commitAround commits what stands between the rejected messages.
-func (s *session) commitAround(ctx context.Context, b batch) error {
-	from := 0
-	for i := range b.messages {
-		reason, rejected := b.rejected[i]
-		if !rejected {
-			continue
-		}
-		if err := s.again(ctx, b.messages[from:i]); err != nil {
-			return err
-		}
-		if err := s.bury(ctx, b.messages[i], reason); err != nil {
-			return err
-		}
-		from = i + 1
-	}
-	return s.again(ctx, b.messages[from:])
-}
-
-// again prepares and commits messages anew.
-func (s *session) again(ctx context.Context, messages []streams.Message) error {
-	if len(messages) == 0 {
-		return nil
-	}
-	work, rejected := s.sink.Prepare(messages)
-	return s.commitBatch(ctx, batch{messages, work, rejected})
-}
-
-// bisect finds the messages that can't be applied, and applies all others.
-func (s *session) bisect(ctx context.Context, messages []streams.Message, reason error) error {
-	if len(messages) == 1 {
-		return s.bury(ctx, messages[0], reason)
-	}
-	half := len(messages) / 2
-	if err := s.again(ctx, messages[:half]); err != nil {
-		return err
-	}
-	return s.again(ctx, messages[half:])
 }
 
 // bury puts a message into the dead letters and moves past it. The letter is

@@ -27,7 +27,9 @@ const patience = 30 * time.Second
 type memory struct {
 	mu      sync.Mutex
 	at      streams.Position
-	applied []string // ids in the order of their effects
+	applied []string          // ids in the order of their effects
+	beside  []streams.Message // by Apply, as often as it was called
+	counted uint64            // letters, as CountLetters found
 	rewinds int
 	letters int // as Commit was told
 	refused int // commits from another position
@@ -99,6 +101,31 @@ func (s *memory) Commit(_ context.Context, work any, from, to streams.Position, 
 	s.at, s.letters = to, s.letters+deadLetters
 	s.at.Time = to.Time.Truncate(time.Microsecond) // as Postgres would
 	return nil
+}
+
+// Apply makes it a Redriver.
+func (s *memory) Apply(_ context.Context, work any) error {
+	if s.before != nil {
+		s.before()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	messages := work.([]streams.Message)
+	if s.fail != nil {
+		if err := s.fail(messages); err != nil {
+			return err
+		}
+	}
+	s.beside = append(s.beside, messages...)
+	return nil
+}
+
+func (s *memory) CountLetters(ctx context.Context, count func(context.Context) (uint64, error)) error {
+	n, err := count(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counted = n
+	return err
 }
 
 // look reads the sink under its lock.
