@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -60,4 +61,31 @@ func TestApplyFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.want("Eve", `select first_name from clerk.users`)
+}
+
+// The number of letters is what is counted, also where the sink adds one
+// meanwhile.
+func TestCountLetters(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if err := f.Commit(t.Context(), nil, f.at, streams.Position{Epoch: 1, Sequence: 1}, 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	letters, asked := uint64(3), 0
+	err := f.CountLetters(t.Context(), func(ctx context.Context) (uint64, error) {
+		n := letters
+		if asked++; asked == 1 { // another comes after the look
+			letters++
+			return n, f.Commit(ctx, nil, streams.Position{Epoch: 1, Sequence: 1}, streams.Position{Epoch: 1, Sequence: 2}, 0, 1)
+		}
+		return n, nil
+	})
+	if err != nil || asked != 2 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+	f.want("4|2", `select dead_letters, position from clerk.sync_status`)
+	execute(t, f.db, `drop schema clerk cascade`)
+	if err := f.CountLetters(t.Context(), nil); err != nil {
+		t.Errorf("without a schema: %v", err)
+	}
 }
