@@ -138,3 +138,72 @@ func publishAnchor(ctx context.Context, b Broker, names streams.Names, v anchor)
 	}
 	return nil
 }
+
+// pruneKey is what an anchor of a prune vouches for.
+func (a *anchor) pruneKey() string {
+	return fmt.Sprintf("%d %s %d %s", a.Seq, a.Hash, a.Holes, a.HolesHash)
+}
+
+// anchorReader reads the anchors in the order in which they were written, up to
+// the last that there was at the beginning.
+type anchorReader struct {
+	messages jetstream.MessagesContext // nil: there are none
+	left     uint64                    // messages
+	ahead    *anchor
+	prunes   map[string]bool // of the prunes passed, by pruneKey
+}
+
+func readAnchors(ctx context.Context, b Broker, names streams.Names) (*anchorReader, error) {
+	fail := func(err error) (*anchorReader, error) {
+		return nil, fmt.Errorf("read the anchors in %s: %w", names.AnchorStream(), err)
+	}
+	js, err := b.JetStream()
+	if err != nil {
+		return fail(err)
+	}
+	stream, err := js.Stream(ctx, names.AnchorStream())
+	if err != nil {
+		return fail(err)
+	}
+	r := &anchorReader{prunes: map[string]bool{}, left: stream.CachedInfo().State.Msgs}
+	if r.left == 0 {
+		return r, nil
+	}
+	consumer, err := js.OrderedConsumer(ctx, names.AnchorStream(), jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return fail(err)
+	}
+	if r.messages, err = consumer.Messages(); err != nil {
+		return fail(err)
+	}
+	return r, nil
+}
+
+func (r *anchorReader) stop() {
+	if r.messages != nil {
+		r.messages.Stop()
+	}
+}
+
+// peek is the next anchor, nil at the end. What isn't an anchor is passed over:
+// it vouches for nothing.
+func (r *anchorReader) peek() (*anchor, error) {
+	for r.ahead == nil && r.left > 0 {
+		m, err := r.messages.Next(jetstream.NextMaxWait(anchorWait))
+		if err != nil {
+			return nil, fmt.Errorf("read the anchors: %w", err)
+		}
+		r.left--
+		var a anchor
+		if json.Unmarshal(m.Data(), &a) != nil {
+			continue
+		}
+		if a.Kind == anchorPrune {
+			r.prunes[a.pruneKey()] = true
+		}
+		r.ahead = &a
+	}
+	return r.ahead, nil
+}
+
+func (r *anchorReader) drop() { r.ahead = nil }

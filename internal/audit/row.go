@@ -42,6 +42,9 @@ const (
 	personals
 )
 
+// personalColumns are their names.
+var personalColumns = [personals]string{"actor_id", "client_ip", "user_agent", "changed", "payload"}
+
 // personal is a value that can be redacted: the hash of its row covers only its
 // digest. Value and salt are nil where it is null, digest where it always was.
 type personal struct{ value, salt, digest []byte }
