@@ -95,6 +95,9 @@ func (l *Log) Verify(ctx context.Context, o VerifyOptions) (Report, error) {
 	if err == nil && v.report.Broken == nil {
 		err = v.end(ctx)
 	}
+	if err == nil && v.report.Broken != nil {
+		err = v.unpruned(ctx)
+	}
 	v.report.OK = err == nil && v.report.Broken == nil
 	return v.report, err
 }
@@ -171,6 +174,19 @@ func (v *verification) pruned(ctx context.Context) error {
 	v.prune.Kind, v.prune.Hash = anchorPrune, hex.EncodeToString(last)
 	v.prune.Holes, v.prune.HolesHash, err = v.log.holes(ctx, v.log.pool)
 	return err
+}
+
+// unpruned is an error where a prune took rows while they were being read.
+func (v *verification) unpruned(ctx context.Context) error {
+	var last int64
+	err := v.log.pool.QueryRow(ctx, `select coalesce((select last_seq from `+v.log.schema+`.prunes order by id desc limit 1), 0)`).Scan(&last)
+	if err != nil {
+		return fmt.Errorf("read %s.prunes: %w", v.log.o.Schema, err)
+	}
+	if last != v.prune.Seq {
+		return errors.New("rows were pruned meanwhile: verify again")
+	}
+	return nil
 }
 
 // holes sums up the rows that a prune took from between others.
