@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -78,4 +79,29 @@ func TestSoakAuditKilled(t *testing.T) {
 	p.audited()
 	p.once(all)
 	p.auditedOnce()
+	for _, replica := range r.procs {
+		replica.stops()
+	}
+	p.verified()
+}
+
+// verified expects `rollcall audit verify` to find every row right, as signed,
+// and the last one anchored.
+func (p *pipeline) verified() {
+	p.t.Helper()
+	v := p.auditReplica()
+	v.args = []string{"audit", "verify", "--json"}
+	if code := v.start().exits(patience); code != 0 {
+		p.t.Fatalf("verify exits %d: %s", code, v.said())
+	}
+	var report struct {
+		Rows, Last, Anchors int64
+		Signatures          struct{ Checked int64 }
+	}
+	if err := json.Unmarshal([]byte(v.said()), &report); err != nil {
+		p.t.Fatalf("%v: %s", err, v.said())
+	}
+	if report.Rows == 0 || report.Signatures.Checked != report.Rows || report.Anchors == 0 {
+		p.t.Errorf("verified %+v", report)
+	}
 }

@@ -21,8 +21,11 @@ var version = "devel"
 const (
 	exitFailed = 1
 	exitUsage  = 2 // wrong usage or configuration
-	// 3: drift or a broken chain found; no command finds any yet
+	exitFound  = 3 // drift or a broken chain found
 )
+
+// found is what a command was to look for: it did its work, and the answer is bad.
+type found struct{ error }
 
 func main() { os.Exit(Main()) }
 
@@ -38,6 +41,9 @@ func Main() int {
 	var mistakes *config.Error
 	if cli.IsUsage(err) || errors.As(err, &mistakes) {
 		return exitUsage
+	}
+	if errors.As(err, &found{}) {
+		return exitFound
 	}
 	return exitFailed
 }
@@ -62,6 +68,6 @@ func newRoot() *cobra.Command {
 	flags.StringVar(&o.configFile, "config", "", "configuration file (default: rollcall.yaml, if there is one)")
 	flags.StringVar(&o.dataDir, "data", ".rollcall", "directory of the dev stack")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newDev(o), newRun(o), newSend(o), newStreams(o), newDLQ(o), newConfig(o), newHealth(o), cli.Version("rollcall", version))
+	root.AddCommand(newDev(o), newRun(o), newSend(o), newStreams(o), newDLQ(o), newAudit(o), newConfig(o), newHealth(o), cli.Version("rollcall", version))
 	return root
 }

@@ -90,8 +90,24 @@ func (o *options) withJetStream(ctx context.Context, work func(context.Context, 
 	if err != nil {
 		return err
 	}
-	if err := cfg.RequireNATS(); err != nil {
+	conn, err := connectNATS(ctx, cfg)
+	if err != nil {
 		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, askNATS)
+	defer cancel()
+	js, err := conn.JetStream()
+	if err != nil {
+		return err
+	}
+	return work(ctx, cfg, js)
+}
+
+// connectNATS connects as a command does: now, or not at all.
+func connectNATS(ctx context.Context, cfg *config.Config) (*broker.Conn, error) {
+	if err := cfg.RequireNATS(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askNATS)
 	defer cancel()
@@ -109,20 +125,16 @@ func (o *options) withJetStream(ctx context.Context, work func(context.Context, 
 		},
 	})
 	if err != nil {
-		return cli.Usage(err)
+		return nil, cli.Usage(err)
 	}
-	defer conn.Close()
 	select {
 	case <-connected:
+		return conn, nil
 	case <-ctx.Done():
 		if nc, err := conn.NATS(); err == nil {
 			reason = nc.LastError()
 		}
-		return fmt.Errorf("NATS can't be reached within %s (nats.url, NATS_URL): %v; is it running?", askNATS, reason)
+		conn.Close()
+		return nil, fmt.Errorf("NATS can't be reached within %s (nats.url, NATS_URL): %v; is it running?", askNATS, reason)
 	}
-	js, err := conn.JetStream()
-	if err != nil {
-		return err
-	}
-	return work(ctx, cfg, js)
 }

@@ -57,12 +57,13 @@ type Anchors struct {
 	mu      sync.Mutex
 	head    Head
 	written int64         // rows up to this one are anchored
-	full    chan struct{} // anchorRows wait
+	last    time.Time     // when they were
+	due     chan struct{} // an anchor needn't wait for the tick
 }
 
 // NewAnchors makes a writer of anchors.
 func NewAnchors(b Broker, names streams.Names, m *Metrics, log *zap.Logger) *Anchors {
-	return &Anchors{broker: b, names: names, metrics: m, log: log, every: anchorEvery, full: make(chan struct{}, 1)}
+	return &Anchors{broker: b, names: names, metrics: m, log: log, every: anchorEvery, due: make(chan struct{}, 1)}
 }
 
 // Committed is for [Options].Committed.
@@ -70,9 +71,9 @@ func (a *Anchors) Committed(h Head) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.head = h
-	if h.Seq >= a.written+anchorRows {
+	if h.Seq >= a.written+anchorRows || time.Since(a.last) >= a.every {
 		select {
-		case a.full <- struct{}{}:
+		case a.due <- struct{}{}:
 		default:
 		}
 	}
@@ -88,7 +89,7 @@ func (a *Anchors) Run(ctx context.Context) {
 			a.write(context.WithoutCancel(ctx))
 			return
 		case <-tick.C:
-		case <-a.full:
+		case <-a.due:
 		}
 		a.write(ctx)
 	}
@@ -114,7 +115,7 @@ func (a *Anchors) write(ctx context.Context) {
 	}
 	a.metrics.anchors.WithLabelValues("ok").Inc()
 	a.mu.Lock()
-	a.written = h.Seq
+	a.written, a.last = h.Seq, time.Now()
 	a.mu.Unlock()
 }
 
