@@ -12,7 +12,8 @@ import (
 // Apply writes prepared work in one transaction under the writer lock, and
 // leaves the position where it is: what is applied so lies behind it, as a dead
 // letter does. Of messages that were applied before nothing changes. Errors are
-// those of Commit, but for Moved.
+// those of Commit; Moved only says that the schema has been changed, and work is to
+// be prepared again.
 func (s *Store) Apply(ctx context.Context, work any) error {
 	w, _ := work.(*Work)
 	if w.empty() {

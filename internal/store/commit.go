@@ -47,7 +47,7 @@ func (s *Store) transact(ctx context.Context, w *Work, epoch int64, begin func(*
 	}
 	if err := s.write(ctx, pg, w, epoch); err != nil {
 		s.rollBack(ctx, pg)
-		return err
+		return s.laidAnew(ctx, w, err)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (s *Store) send(p *pgconn.Pipeline, w *Work, epoch int64) (sent []statement
 		send(t.writer.contents, t.writer.resource.Table, t)
 	}
 	for _, table := range w.touched {
-		p.SendQueryParams(s.sql.sweep(table), nil, nil, nil, nil)
+		p.SendQueryParams(w.layout.sql.sweep(table), nil, nil, nil, nil)
 		sent = append(sent, statement{table: table, sweep: true})
 	}
 	return sent

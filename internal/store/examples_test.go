@@ -102,7 +102,7 @@ func TestOfficialExamplesInTheirTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		object, action, _ := streams.SplitType(event.Type)
-		i := slices.IndexFunc(f.resources, func(r *projection.Resource) bool { return r.Object == object })
+		i := slices.IndexFunc(f.layout().resources, func(r *projection.Resource) bool { return r.Object == object })
 		f.next++
 		m.Sequence = f.next
 		f.apply(m)
@@ -113,7 +113,7 @@ func TestOfficialExamplesInTheirTables(t *testing.T) {
 			continue
 		}
 		landed++
-		r := f.resources[i]
+		r := f.layout().resources[i]
 		row := asJSON(scan[string](t, f.db, `select to_jsonb(t)::text from clerk.`+r.Table+` t where id = $1`, event.Data["id"])).(map[string]any)
 		for _, c := range r.Columns {
 			if c.Path == "" {

@@ -21,13 +21,47 @@ var migrations embed.FS
 // minPostgres is the oldest server: security_invoker views came with 15.
 const minPostgres = 150000
 
-// Migrate brings the schema to what this release needs, as the owner, in one
-// transaction under the writer lock. Migration libraries take a session's
-// advisory lock instead, which breaks behind a pooler. With MigrateOff it only
-// checks.
+// Migrate brings the schema to what this release and the configuration need, as
+// the owner, in one transaction under the writer lock. Migration libraries take
+// a session's advisory lock instead, which breaks behind a pooler. It only adds:
+// what the configuration leaves out stays, and is written, until somebody agrees
+// to its removal. With MigrateOff it only checks.
 func (s *Store) Migrate(ctx context.Context) error {
-	var writer string
-	if err := s.pool.QueryRow(ctx, `select current_user`).Scan(&writer); err != nil {
+	var present []*projection.Resource
+	var drops []string
+	err := s.asOwner(ctx, true, func(o *owner) error {
+		plan, all, err := s.plan(ctx, o.tx, o.writer)
+		if err != nil {
+			return err
+		}
+		missing, left := plan.Split()
+		present, drops = all, left.Drops()
+		if s.o.Migrate == MigrateOff && len(missing) > 0 {
+			s.owedOnce.Do(func() {
+				s.o.Log.Info("what the schema's owner has to run", zap.String("sink", s.Name()), zap.String("sql", s.Script(missing)))
+			})
+			return s.owed(missing)
+		}
+		return s.run(ctx, o, missing)
+	})
+	if err != nil {
+		return err
+	}
+	s.lay(present)
+	s.tellLeftover(drops)
+	return nil
+}
+
+// owner is a transaction of whoever may change the schema.
+type owner struct {
+	tx     pgx.Tx
+	writer string // the role that writes the rows
+}
+
+// asOwner runs work in a transaction, with the writer lock where it is asked for.
+func (s *Store) asOwner(ctx context.Context, locked bool, work func(*owner) error) error {
+	o := &owner{}
+	if err := s.pool.QueryRow(ctx, `select current_user`).Scan(&o.writer); err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	config, err := pgx.ParseConfig(s.o.MigrateDatabaseURL)
@@ -40,47 +74,71 @@ func (s *Store) Migrate(ctx context.Context) error {
 		return fmt.Errorf("connect to the database as the schema's owner: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	tx, err := conn.Begin(ctx)
-	if err != nil {
+	if o.tx, err = conn.Begin(ctx); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
-	if _, err := conn.PgConn().Exec(ctx, s.lockSQL()).ReadAll(); err != nil {
-		return s.explain(ctx, err)
-	}
-	statements, err := s.plan(ctx, tx, writer)
-	if err != nil || len(statements) == 0 {
-		return err
-	}
-	if s.o.Migrate == MigrateOff {
-		return fmt.Errorf("schema %s isn't what this release needs and migrate is off: %d statements are missing, the first is: %s", s.o.Schema, len(statements), statements[0])
-	}
-	for _, statement := range statements {
-		if _, err := conn.PgConn().Exec(ctx, statement).ReadAll(); err != nil {
-			return fmt.Errorf("change schema %s (%.60s…): %w; the role needs to own the schema, see migrate_database_url", s.o.Schema, oneLine(statement), err)
+	defer o.tx.Rollback(context.WithoutCancel(ctx))
+	if locked {
+		if _, err := conn.PgConn().Exec(ctx, s.lockSQL()).ReadAll(); err != nil {
+			return s.explain(ctx, err)
 		}
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err := work(o); err != nil {
+		return err
+	}
+	if err := o.tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit schema %s: %w", s.o.Schema, err)
 	}
-	s.o.Log.Info("schema changed", zap.String("sink", s.Name()), zap.Int("statements", len(statements)))
 	return nil
 }
 
-// plan is the statements that are missing, in order; none where all is there.
-func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, error) {
-	c, err := readCatalog(ctx, tx, s.o.Schema, s.schema, s.relations())
+// run runs a plan.
+func (s *Store) run(ctx context.Context, o *owner, p Plan) error {
+	if len(p) == 0 {
+		return nil
+	}
+	for _, st := range p {
+		if _, err := o.tx.Conn().PgConn().Exec(ctx, st.SQL).ReadAll(); err != nil {
+			return s.refusal(st, err)
+		}
+	}
+	fields := []zap.Field{zap.String("sink", s.Name()), zap.Int("statements", len(p))}
+	if drops := p.Drops(); len(drops) > 0 {
+		fields = append(fields, zap.Strings("dropped", drops))
+	}
+	s.o.Log.Info("schema changed", fields...)
+	return nil
+}
+
+// plan is what is missing, in order, then what is left over; and what the store
+// has to write until that is dropped.
+func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) (Plan, []*projection.Resource, error) {
+	c, err := readCatalog(ctx, tx, s.o.Schema, s.schema, s.relations)
+	if c != nil && stateOf(err) == "42501" { // insufficient_privilege
+		err = fmt.Errorf("%w; have the schema's owner run: %s", err, strings.Join(s.grants(c, writer), "; "))
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := s.checkOurs(c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	statements, err := s.additions(c, writer)
+	if err != nil {
+		return nil, nil, err
+	}
+	present := s.present(c)
+	drops, err := s.drops(ctx, tx, c, present)
+	return append(additive(statements), drops...), present, err
+}
+
+// additions are the statements that add what isn't there.
+func (s *Store) additions(c *catalog, writer string) ([]string, error) {
 	statements, err := s.numbered(c)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range s.resources {
+	for _, r := range s.wanted {
 		changes, err := s.tableChanges(c, r)
 		if err != nil {
 			return nil, err
@@ -91,24 +149,38 @@ func (s *Store) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, e
 	if !c.stores[s.o.Name] {
 		statements = append(statements, fmt.Sprintf(`insert into %s.sync_status (store) values (%s) on conflict do nothing`, s.schema, literal(s.o.Name)))
 	}
-	if writer != c.user && (len(statements) > 0 || !c.granted[writer]) {
-		role := pgx.Identifier{writer}.Sanitize()
-		statements = append(statements,
-			fmt.Sprintf(`grant usage on schema %s to %s`, s.schema, role),
-			fmt.Sprintf(`grant select, insert, update, delete on %s to %s`, s.schema+"."+strings.Join(s.relations(), ", "+s.schema+"."), role))
+	// Whoever migrates is the writer where nobody else is named; with MigrateOff
+	// somebody else will.
+	if (writer != c.user || s.o.Migrate == MigrateOff) && (len(statements) > 0 || !c.granted[writer]) {
+		statements = append(statements, s.grants(c, writer)...)
 	}
 	return statements, nil
 }
 
+// grants are what the writer needs.
+func (s *Store) grants(c *catalog, writer string) []string {
+	role := pgx.Identifier{writer}.Sanitize()
+	return []string{
+		fmt.Sprintf(`grant usage on schema %s to %s`, s.schema, role),
+		fmt.Sprintf(`grant select, insert, update, delete on %s to %s`, s.schema+"."+strings.Join(s.relations(c), ", "+s.schema+"."), role),
+	}
+}
+
 // relations are the tables and views that the writer needs. What else there may
 // be in the schema is its owner's to grant.
-func (s *Store) relations() []string {
+func (s *Store) relations(c *catalog) []string {
 	names := []string{"schema_version", "tombstones", "sync_status"}
-	for _, r := range s.resources {
-		names = append(names, r.Table, r.Table+"_live")
+	for _, r := range s.present(c) {
+		names = append(names, r.Table)
+		if _, whole := s.leftOver(r); !whole || c.views[r.Table+"_live"] {
+			names = append(names, r.Table+"_live")
+		}
 	}
-	for _, v := range s.views() {
-		names = append(names, v.name)
+	wanted := viewsOf(s.wanted)
+	for _, v := range allViews() {
+		if c.views[v.name] || slices.ContainsFunc(wanted, func(w view) bool { return w.name == v.name }) {
+			names = append(names, v.name)
+		}
 	}
 	return names
 }
@@ -194,9 +266,13 @@ func (s *Store) tableChanges(c *catalog, r *projection.Resource) ([]string, erro
 	statements = append(statements, s.missingIndexes(c, r)...)
 	if len(statements) > 0 || !c.views[r.Table+"_live"] {
 		// t.* at this moment: columns that are added later are added to the view too.
-		statements = append(statements, fmt.Sprintf(`create or replace view %[1]s.%[2]s_live with (security_invoker = true) as select t.* from %[1]s.%[2]s t where t.deleted_at is null`, s.schema, r.Table))
+		statements = append(statements, s.liveView(r.Table))
 	}
 	return statements, nil
+}
+
+func (s *Store) liveView(table string) string {
+	return fmt.Sprintf(`create or replace view %[1]s.%[2]s_live with (security_invoker = true) as select t.* from %[1]s.%[2]s t where t.deleted_at is null`, s.schema, table)
 }
 
 func (s *Store) missingIndexes(c *catalog, r *projection.Resource) (statements []string) {
@@ -271,7 +347,18 @@ type catalog struct {
 	granted        map[string]bool // roles that may write
 }
 
-func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string, relations []string) (*catalog, error) {
+func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string, relations func(*catalog) []string) (*catalog, error) {
+	c, err := readRelations(ctx, tx, name)
+	if err != nil {
+		return nil, err
+	}
+	if _, ours := c.columns["schema_version"]; !ours {
+		return c, nil
+	}
+	return c, c.readOurs(ctx, tx, name, quoted, relations(c))
+}
+
+func readRelations(ctx context.Context, tx pgx.Tx, name string) (*catalog, error) {
 	c := &catalog{columns: map[string]map[string]string{}, views: map[string]bool{}, indexes: map[string]bool{}, stores: map[string]bool{}, granted: map[string]bool{}}
 	err := tx.QueryRow(ctx, `select current_setting('server_version_num')::int, current_user, exists (select from pg_namespace where nspname = $1)`, name).
 		Scan(&c.server, &c.user, &c.exists)
@@ -293,10 +380,7 @@ where n.nspname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f', 'i') order by 1`
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
-	if _, ours := c.columns["schema_version"]; !ours {
-		return c, nil
-	}
-	return c, c.readOurs(ctx, tx, name, quoted, relations)
+	return c, nil
 }
 
 func (c *catalog) add(relation, kind, column, columnType string) {

@@ -297,7 +297,7 @@ func TestPlans(t *testing.T) {
 		`insert into clerk.tombstones (resource, id, deleted_at, source, stream_epoch, stream_seq)
 select r, r || i, now(), 'webhook', 1, i from generate_series(1, 20000) i, unnest(array['users', 'organizations', 'organization_memberships']) r`,
 	)
-	for _, r := range f.resources {
+	for _, r := range f.layout().resources {
 		columns, values := "", ""
 		for _, p := range r.Parents {
 			columns, values = columns+", "+p.Column, values+", "+literal(p.Column)+" || i"

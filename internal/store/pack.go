@@ -15,6 +15,7 @@ import (
 // parameters, as Postgres's binary arrays, so that one statement writes all
 // rows of a table and nothing is encoded while the writer lock is held.
 type Work struct {
+	layout    *layout // it was prepared for
 	contents  []tableWork
 	deletions []tableWork
 	replaced  int      // characters that Postgres can't store
@@ -61,9 +62,9 @@ func (t *tableWork) size() (n int) {
 	return n + len(t.writer.contents)
 }
 
-func (s *Store) pack(f projection.Folded) *Work {
-	w := &Work{}
-	for _, writer := range s.writers {
+func (s *Store) pack(l *layout, f projection.Folded) *Work {
+	w := &Work{layout: l}
+	for _, writer := range l.writers {
 		if list := f.Contents[writer.resource]; len(list) > 0 {
 			w.contents = append(w.contents, packContents(writer, list))
 			for _, c := range list {

@@ -16,6 +16,7 @@ import (
 	"hash/fnv"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,6 +49,9 @@ type Options struct {
 	Names              streams.Names
 	Log                *zap.Logger
 	Metrics            *Metrics
+	// Leftover is told what the schema holds that the configuration leaves out, ""
+	// for nothing, whenever that was looked at; nil tells nobody.
+	Leftover func(reason string)
 }
 
 // Store is one store. It is a sink of the log.
@@ -56,12 +60,13 @@ type Store struct {
 	pool      *pgxpool.Pool
 	schema    string // quoted
 	lock      int64
-	resources []*projection.Resource // that it keeps
-	decoder   *projection.Decoder
-	sql       statements
-	writers   []*writer
-	prepared  bool // the schema is as this release needs it
+	selection projection.Selection
+	wanted    []*projection.Resource // by the configuration
+	laid      atomic.Pointer[layout] // what is wanted, and what is left over
+	leftover  atomic.Bool            // there is some
+	prepared  bool                   // the schema is as this release needs it
 	heldOnce  sync.Once
+	owedOnce  sync.Once
 
 	lockTimeout, idleTimeout time.Duration
 }
@@ -80,9 +85,9 @@ func New(o Options) (*Store, error) {
 	if o.OnDelete == "" {
 		o.OnDelete = OnDeleteTombstone
 	}
-	kept, err := keptResources(o)
-	if err != nil {
-		return nil, err
+	selection := projection.Selection{Tables: o.Resources, Include: o.Include, Exclude: o.Exclude}
+	if problems := selection.Problems(); len(problems) > 0 {
+		return nil, fmt.Errorf("store %s: %s", o.Name, problems[0])
 	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig(o.DatabaseURL))
 	if err != nil {
@@ -90,23 +95,11 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, pool: pool, schema: pgx.Identifier{o.Schema}.Sanitize(), lock: lockKey(o.Schema),
-		resources:   kept,
+		selection: selection, wanted: selection.Resources(),
 		lockTimeout: defaultLockTimeout, idleTimeout: defaultIdleTimeout,
 	}
-	s.decoder = projection.NewDecoder(o.Names, s.resources)
-	s.sql = statements{s.schema, kept, o.OnDelete == OnDeleteKeep}
-	for _, r := range append(projection.Concerned(kept), kept...) {
-		s.writers = append(s.writers, s.sql.writer(r))
-	}
+	s.lay(s.wanted)
 	return s, nil
-}
-
-func keptResources(o Options) ([]*projection.Resource, error) {
-	selection := projection.Selection{Tables: o.Resources, Include: o.Include, Exclude: o.Exclude}
-	if problems := selection.Problems(); len(problems) > 0 {
-		return nil, fmt.Errorf("store %s: %s", o.Name, problems[0])
-	}
-	return selection.Resources(), nil
 }
 
 // Close ends the store's connections.
@@ -150,11 +143,12 @@ func (s *Store) Name() string { return streams.SinkStore(s.o.Name) }
 // Subjects of the log that the store wants. A store of all resources reads
 // every event, so that it can count those of types that it doesn't know.
 func (s *Store) Subjects() []string {
-	if len(s.resources) == len(projection.Resources()) {
+	kept := s.layout().resources
+	if len(kept) == len(projection.Resources()) {
 		return []string{s.o.Names.InstanceSubjects(s.o.InstanceID)}
 	}
 	var subjects []string
-	for _, r := range append(projection.Concerned(s.resources), s.resources...) {
+	for _, r := range append(projection.Concerned(kept), kept...) {
 		subjects = append(subjects, s.o.Names.ResourceSubjects(s.o.InstanceID, r.Object))
 	}
 	return subjects
@@ -187,15 +181,25 @@ func (s *Store) Position(ctx context.Context) (streams.Position, error) {
 
 // missing tells that a table, a column or the schema isn't there.
 func missing(err error) bool {
+	state := stateOf(err)
+	return state == "42P01" || state == "42703" || state == "3F000"
+}
+
+// stateOf is the SQLSTATE, "" where the error isn't Postgres's.
+func stateOf(err error) string {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "42703" || pg.Code == "3F000")
+	if !errors.As(err, &pg) {
+		return ""
+	}
+	return pg.Code
 }
 
 // Prepare decodes and folds messages of one epoch. Work of another type than
 // *Work isn't ours.
 func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 	var rejected map[int]error
-	batch := s.decoder.Begin()
+	l := s.layout()
+	batch := l.decoder.Begin()
 	defer batch.Release() // the work has its own copy
 	for i := range messages {
 		known, err := batch.Decode(messages[i])
@@ -209,7 +213,7 @@ func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 			s.o.Metrics.unknown(s.o.Name)
 		}
 	}
-	w := s.pack(batch.Fold())
+	w := s.pack(l, batch.Fold())
 	if len(messages) > 0 {
 		w.epoch = messages[0].Epoch
 	}

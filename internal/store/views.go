@@ -17,32 +17,39 @@ type view struct {
 	needs []string // tables and table.columns; without one of them there is no view
 }
 
-// views that can be made of what the store keeps, in an order in
-// which they can be.
-func (s *Store) views() (list []view) {
-	for _, v := range []view{
+// allViews are in an order in which they can be made.
+func allViews() []view {
+	return []view{
 		{"role_permissions", []string{"roles", "permissions"}},
 		{"role_permissions_live", []string{"roles", "permissions"}},
 		{"member_permissions", []string{"organization_memberships", "roles", "permissions"}},
 		{"user_enterprise_accounts", []string{"users.enterprise_accounts", "users.saml_accounts", "users.deprovisioned"}},
-	} {
-		missing := func(what string) bool {
-			table, column, of := strings.Cut(what, ".")
-			return !slices.ContainsFunc(s.resources, func(r *projection.Resource) bool {
-				return r.Table == table && (!of || r.Column(column) >= 0)
-			})
-		}
-		if !slices.ContainsFunc(v.needs, missing) {
-			list = append(list, v)
-		}
 	}
-	return list
+}
+
+// viewsOf are those that can be made of the resources.
+func viewsOf(kept []*projection.Resource) []view {
+	return slices.DeleteFunc(allViews(), func(v view) bool {
+		return v.lacks(func(table, column string) bool {
+			return !slices.ContainsFunc(kept, func(r *projection.Resource) bool {
+				return r.Table == table && (column == "" || r.Column(column) >= 0)
+			})
+		})
+	})
+}
+
+// lacks reports whether something that the view needs is missing.
+func (v view) lacks(missing func(table, column string) bool) bool {
+	return slices.ContainsFunc(v.needs, func(what string) bool {
+		table, column, _ := strings.Cut(what, ".")
+		return missing(table, column)
+	})
 }
 
 // missingViews makes those that aren't there. A release that changes one drops
 // it in a numbered migration.
 func (s *Store) missingViews(c *catalog) (statements []string) {
-	for _, v := range s.views() {
+	for _, v := range viewsOf(s.wanted) {
 		if c.views[v.name] {
 			continue
 		}
