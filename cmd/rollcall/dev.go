@@ -252,15 +252,28 @@ func (d *devStack) watchPostgres(ctx context.Context) error {
 	return nil
 }
 
-// waitReady returns when every part of the process works.
+// waitReady returns when every part of the process works. What waits for
+// somebody's consent works meanwhile.
 func (d *devStack) waitReady(ctx context.Context, base string) error {
-	for {
-		_, body, err := readyz(ctx, base)
+	works := func(body []byte) bool {
 		var answer struct {
-			Status string `json:"status"`
-			Taking bool   `json:"taking"`
+			Taking bool `json:"taking"`
+			Parts  map[string]struct {
+				Status string `json:"status"`
+			} `json:"parts"`
 		}
-		if err == nil && json.Unmarshal(body, &answer) == nil && answer.Status == "ok" && answer.Taking {
+		if json.Unmarshal(body, &answer) != nil || !answer.Taking {
+			return false
+		}
+		for name, part := range answer.Parts {
+			if part.Status != "ok" && !strings.HasSuffix(name, leftoverPart) {
+				return false
+			}
+		}
+		return true
+	}
+	for {
+		if _, body, err := readyz(ctx, base); err == nil && works(body) {
 			return nil
 		}
 		select {
@@ -310,10 +323,6 @@ func (d *devStack) announce(base, databaseURL, natsURL string) error {
 	if d.o.dataDir != ".rollcall" {
 		data = " --data " + d.o.dataDir
 	}
-	schema := "clerk"
-	if len(d.config.Stores) > 0 {
-		schema = d.config.Stores[0].Schema
-	}
 	_, err = fmt.Fprintf(d.out, `
 rollcall dev is ready; everything is in %s
 
@@ -325,12 +334,27 @@ rollcall dev is ready; everything is in %s
 Try, in a second terminal:
 
   %[9]s send user.created%[6]s
-  psql "$(grep ^DATABASE_URL= %[7]s | cut -d= -f2-)" -c 'select id, name, email from %[8]s.users'
+  psql "$(grep ^DATABASE_URL= %[7]s | cut -d= -f2-)" -c '%[8]s'
   curl -s %[3]s/readyz
 
 Ctrl-C stops it.
-`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, schema, os.Args[0], clerk)
+`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, d.query(databaseURL), os.Args[0], clerk)
 	return err
+}
+
+// query shows rows of a store in that database.
+func (d *devStack) query(databaseURL string) string {
+	for _, s := range d.config.Stores {
+		if s.DatabaseURL != databaseURL {
+			continue
+		}
+		kept := s.Selection().Resources()
+		if users := kept[0]; users.Table == "users" && users.Column("name") >= 0 && users.Column("email") >= 0 {
+			return "select id, name, email from " + s.Schema + ".users"
+		}
+		return "select * from " + s.Schema + "." + kept[0].Table
+	}
+	return "select version()"
 }
 
 func withoutPassword(databaseURL string) string {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -249,11 +250,33 @@ func (p *process) startAudit(ctx context.Context, all sinks) error {
 	return nil
 }
 
+// leftoverPart is the part of a store that shows what of its schema waits for
+// somebody's consent.
+const leftoverPart = "/schema"
+
+// lookAtLeftover is how often such a store is asked whether it still waits.
+const lookAtLeftover = 5 * time.Second
+
+// showLeftover shows it, in a part that isn't there as long as nothing is.
+func (p *process) showLeftover(name string) func(string) {
+	part := streams.SinkStore(name) + leftoverPart
+	var shown atomic.Bool
+	return func(reason string) {
+		switch {
+		case reason != "":
+			shown.Store(true)
+			p.health.Part(part).Degraded(reason)
+		case shown.Load():
+			p.health.Part(part).OK()
+		}
+	}
+}
+
 func (p *process) startStores(ctx context.Context, all sinks) error {
 	storeMetrics := store.NewMetrics(p.metrics)
 	for _, c := range p.roles.stores {
 		o := storeOptions(p.config, c)
-		o.Log, o.Metrics = p.log, storeMetrics
+		o.Log, o.Metrics, o.Leftover = p.log, storeMetrics, p.showLeftover(c.Name)
 		s, err := store.New(o)
 		if err != nil {
 			return cli.Usage(err)
@@ -267,6 +290,7 @@ func (p *process) startStores(ctx context.Context, all sinks) error {
 			defer conn.Close()
 			return p.follow(ctx, all, s, conn)
 		})
+		all.group.Go(func() error { return s.WatchLeftover(ctx, lookAtLeftover) })
 	}
 	return nil
 }

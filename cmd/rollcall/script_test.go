@@ -20,7 +20,7 @@ import (
 // The scripts' own commands:
 //
 //	exits CODE rollcall ARGS...   runs the command and expects that exit code
-//	dev DIR                       starts rollcall dev on DIR and waits until it is ready
+//	dev DIR ARGS...               starts rollcall dev on DIR and waits until it is ready
 //	row QUERY PATTERN             waits until the dev stack's Postgres answers so
 //	stopdev                       stops it, and expects exit code 0
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -56,12 +56,12 @@ type devProcess struct {
 }
 
 func cmdDev(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: dev DIR")
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: dev DIR ARGS...")
 	}
 	path, err := exec.LookPath("rollcall")
 	ts.Check(err)
-	d := &devProcess{dir: args[0], cmd: exec.Command(path, "dev", "--data", args[0]), done: make(chan error, 1)}
+	d := &devProcess{dir: args[0], cmd: exec.Command(path, append([]string{"dev", "--data"}, args...)...), done: make(chan error, 1)}
 	d.cmd.Env = append(os.Environ(), "ROLLCALL_INGEST_ADDR="+ts.Getenv("ROLLCALL_INGEST_ADDR"))
 	var said strings.Builder
 	d.cmd.Stdout, d.cmd.Stderr = &said, &said

@@ -1,10 +1,47 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/streams"
 )
+
+func newStore(o *options) *cobra.Command {
+	return cli.Group("store", "Look after a store's schema", newStorePlan(o), newStoreApply(o))
+}
+
+// oneStore is the check of a command about one store.
+var oneStore = cli.Exactly(1, "the NAME of a store, as under stores: in rollcall.yaml (without a file: "+config.DefaultStore+")")
+
+// withStore runs a command's work on a store.
+func (o *options) withStore(ctx context.Context, name string, work func(context.Context, *store.Store) error) error {
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	if err := cfg.RequireStore(name); err != nil {
+		return err
+	}
+	c, _ := cfg.Store(name)
+	so := storeOptions(cfg, c)
+	so.Log, so.Metrics = zap.NewNop(), store.NewMetrics(prometheus.NewRegistry())
+	s, err := store.New(so)
+	if err != nil {
+		return cli.Usage(err)
+	}
+	defer s.Close()
+	return work(ctx, s)
+}
 
 // storeOptions are what the configuration says of a store; Log and Metrics are
 // the caller's.
@@ -20,4 +57,20 @@ func storeOptions(cfg *config.Config, c config.Store) store.Options {
 		}
 	}
 	return o
+}
+
+// printPlan prints a plan as JSON, or as SQL for psql.
+func printPlan(w io.Writer, s *store.Store, p store.Plan, asJSON bool) error {
+	if asJSON {
+		if p == nil {
+			p = store.Plan{}
+		}
+		return json.NewEncoder(w).Encode(p)
+	}
+	text := s.Script(p)
+	if len(p) == 0 {
+		text = "the schema is as the configuration has it"
+	}
+	_, err := fmt.Fprintln(w, text)
+	return err
 }
