@@ -46,7 +46,7 @@ func sameColumns(a, b *projection.Resource) bool {
 // isn't there: what was left over may have been dropped. Work for another layout
 // has to be prepared again.
 func (s *Store) laidAnew(ctx context.Context, w *Work, err error) error {
-	if !missing(err) {
+	if w == nil || !missing(err) {
 		return err
 	}
 	if err := errors.Join(err, s.Migrate(ctx)); w.layout == s.layout() {
