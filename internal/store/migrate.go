@@ -146,6 +146,7 @@ func (s *Store) additions(c *catalog, writer string) ([]string, error) {
 		statements = append(statements, changes...)
 	}
 	statements = append(statements, s.missingViews(c)...)
+	statements = append(statements, s.policyChanges(c, writer)...)
 	if !c.stores[s.o.Name] {
 		statements = append(statements, fmt.Sprintf(`insert into %s.sync_status (store) values (%s) on conflict do nothing`, s.schema, literal(s.o.Name)))
 	}
@@ -282,6 +283,9 @@ func (s *Store) missingIndexes(c *catalog, r *projection.Resource) (statements [
 			statements = append(statements, fmt.Sprintf(`create index %s on %s.%s (%s) where %s is not null`, name, s.schema, r.Table, column.Name, column.Name))
 		}
 	}
+	if name := fellowsIndex; r.Table == "organization_memberships" && s.o.Tenancy && !c.indexes[name] {
+		statements = append(statements, fmt.Sprintf(`create index %s on %s.%s (organization_id, user_id) where deleted_at is null`, name, s.schema, r.Table))
+	}
 	// By which sweep finds what a transaction has marked.
 	if name := r.Table + "_swept"; s.o.OnDelete == OnDeleteHard && !c.indexes[name] {
 		statements = append(statements, fmt.Sprintf(`create index %s on %s.%s (synced_at) where deleted_at is not null`, name, s.schema, r.Table))
@@ -343,8 +347,9 @@ type catalog struct {
 	relations      []string
 	columns        map[string]map[string]string // by table: name to type
 	views, indexes map[string]bool
-	stores         map[string]bool // names in sync_status
-	granted        map[string]bool // roles that may write
+	security       map[string]security // by table
+	stores         map[string]bool     // names in sync_status
+	granted        map[string]bool     // roles that may write
 }
 
 func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string, relations func(*catalog) []string) (*catalog, error) {
@@ -354,6 +359,9 @@ func readCatalog(ctx context.Context, tx pgx.Tx, name, quoted string, relations 
 	}
 	if _, ours := c.columns["schema_version"]; !ours {
 		return c, nil
+	}
+	if c.security, err = readSecurity(ctx, tx, name); err != nil {
+		return nil, err
 	}
 	return c, c.readOurs(ctx, tx, name, quoted, relations(c))
 }

@@ -149,6 +149,13 @@ func asRole(t *testing.T, d, other stacktest.DB) (databaseURL, role string) {
 	return u.String(), o.User.Username()
 }
 
+// otherWriter lets a store write as a role that owns nothing.
+func otherWriter(t *testing.T) func(*Options) {
+	t.Helper()
+	other := stacktest.Database(t) // before the store's, so that its role goes last
+	return func(o *Options) { o.DatabaseURL, _ = asRole(t, stacktest.DB{URL: o.DatabaseURL}, other) }
+}
+
 // The owner migrates; the service's role has no right to change a schema, and
 // gets what it needs to write and no more.
 func TestMigrateAsAnotherRole(t *testing.T) {

@@ -597,8 +597,8 @@ func (d draw) item(of *fact) *fact {
 // modelStore is a store that is emptied before each case.
 type modelStore struct{ *fixture }
 
-func newModelStore(t *testing.T, onDelete string) modelStore {
-	f := newFixture(t, func(o *Options) { o.OnDelete = onDelete })
+func newModelStore(t *testing.T, onDelete string, change ...func(*Options)) modelStore {
+	f := newFixture(t, append(change, func(o *Options) { o.OnDelete = onDelete })...)
 	if _, err := f.db.Exec(t.Context(), `set timezone = 'UTC'`); err != nil {
 		t.Fatal(err)
 	}
@@ -645,10 +645,17 @@ func TestModelSoak(t *testing.T) {
 	if os.Getenv("ROLLCALL_SOAK") == "1" {
 		rounds = 50
 	}
-	for _, onDelete := range []string{OnDeleteTombstone, OnDeleteHard, OnDeleteKeep} {
-		t.Run(onDelete, func(t *testing.T) {
+	for _, mode := range []struct {
+		onDelete string
+		tenancy  bool // and the writer isn't the owner
+	}{{OnDeleteTombstone, false}, {OnDeleteHard, false}, {OnDeleteKeep, false}, {OnDeleteTombstone, true}, {OnDeleteHard, true}} {
+		t.Run(fmt.Sprintf("%s tenancy=%t", mode.onDelete, mode.tenancy), func(t *testing.T) {
 			t.Parallel()
-			m := newModelStore(t, onDelete)
+			var change []func(*Options)
+			if mode.tenancy {
+				change = append(change, otherWriter(t), func(o *Options) { o.Tenancy = true })
+			}
+			m := newModelStore(t, mode.onDelete, change...)
 			for range rounds {
 				m.check(t, slices.Sorted(maps.Keys(kinds))) // everything
 				m.check(t, []string{"users", "organizations", "organization_memberships", "organization_memberships", "roles", "permissions"})

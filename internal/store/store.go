@@ -43,7 +43,7 @@ type Options struct {
 	Schema             string
 	Resources          []string            // by table; none means all
 	Include, Exclude   map[string][]string // by table: columns beside, and out of, those that are on
-	Tenancy            bool                // row-level security on the store's own tables
+	Tenancy            bool                // the tables have policies, which bind all but the writer and the owner
 	OnDelete           string              // OnDeleteTombstone, OnDeleteHard or OnDeleteKeep; "" means tombstone
 	InstanceID         string              // the only one followed; "" follows all
 	Names              streams.Names

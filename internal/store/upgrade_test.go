@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"testing"
 
@@ -62,7 +63,7 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.next = f.at.Sequence
-	f.want("2|0", `select version, needs from clerk.schema_version`)
+	f.want(fmt.Sprint(newestMigration(), "|0"), `select version, needs from clerk.schema_version`)
 	f.want("user_old|Ada|<nil>", `select id, first_name, deprovisioned from clerk.users_live`)
 	f.want("true|true|false", `select 'sessions' = any(incomplete), 'users.deprovisioned' = any(incomplete), 'users.banned' = any(incomplete) from clerk.sync_status`)
 	f.event("user.updated", 9, `{"id":"user_old","updated_at":1800000000000,"first_name":"Ada","deprovisioned":true}`)
