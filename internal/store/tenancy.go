@@ -118,22 +118,18 @@ func (s *Store) guard(table string, have security, user, writer string) (stateme
 	return statements
 }
 
-// unguard undoes guard. Policies of the service's own stay in force.
+// unguard undoes guard. Where the service has policies of its own by now, these
+// stay in force, and the writer stays admitted.
 func (s *Store) unguard(table string, have security) (statements []string) {
 	name := s.schema + "." + table
-	if have.admitted == nil && have.tenant == nil {
-		return nil
-	}
 	if have.tenant != nil {
 		statements = append(statements, fmt.Sprintf(`drop policy %s on %s`, tenantPolicy, name))
 	}
-	if have.admitted != nil {
-		statements = append(statements, fmt.Sprintf(`drop policy %s on %s`, writerPolicy, name))
+	if have.admitted != nil && have.others == 0 {
+		statements = append(statements, fmt.Sprintf(`drop policy %s on %s`, writerPolicy, name),
+			fmt.Sprintf(`alter table %s no force row level security, disable row level security`, name))
 	}
-	if have.others > 0 {
-		return append(statements, fmt.Sprintf(`alter table %s no force row level security`, name))
-	}
-	return append(statements, fmt.Sprintf(`alter table %s no force row level security, disable row level security`, name))
+	return statements
 }
 
 func identifiers(names []string) string {
