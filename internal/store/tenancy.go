@@ -54,10 +54,14 @@ var visible = map[string]string{
 // condition is the table's, "" for none.
 func (s *Store) condition(table string) string {
 	text := visible[table]
-	if table == "users" && !slices.ContainsFunc(s.resources, func(r *projection.Resource) bool { return r.Table == "organization_memberships" }) {
+	if table == "users" && !s.keeps("organization_memberships") {
 		text = oneself // who is a member isn't known here
 	}
 	return strings.ReplaceAll(text, "{schema}", s.schema)
+}
+
+func (s *Store) keeps(table string) bool {
+	return slices.ContainsFunc(s.resources, func(r *projection.Resource) bool { return r.Table == table })
 }
 
 // guarded are the tables that hold what Clerk has: those that the store keeps,
@@ -65,7 +69,7 @@ func (s *Store) condition(table string) string {
 func (s *Store) guarded(c *catalog) []string {
 	tables := []string{"tombstones"}
 	for _, r := range projection.Resources() {
-		if _, exists := c.columns[r.Table]; exists || slices.Contains(s.resources, r) {
+		if _, exists := c.columns[r.Table]; exists || s.keeps(r.Table) {
 			tables = append(tables, r.Table)
 		}
 	}
