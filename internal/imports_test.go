@@ -16,6 +16,7 @@ const module = "github.com/rollcall-dev/rollcall/"
 // specification a second time.
 var allowed = map[string]string{
 	"streams":                      "",
+	"streams/tenant":               "", // pgx only
 	"internal/rawjson":             "",
 	"internal/cli":                 "",
 	"internal/telemetry":           "",
