@@ -54,22 +54,22 @@ var visible = map[string]string{
 // condition is the table's, "" for none.
 func (s *Store) condition(table string) string {
 	text := visible[table]
-	if table == "users" && !s.keeps("organization_memberships") {
+	if table == "users" && !s.wants("organization_memberships") {
 		text = oneself // who is a member isn't known here
 	}
 	return strings.ReplaceAll(text, "{schema}", s.schema)
 }
 
-func (s *Store) keeps(table string) bool {
-	return slices.ContainsFunc(s.resources, func(r *projection.Resource) bool { return r.Table == table })
+func (s *Store) wants(table string) bool {
+	return slices.ContainsFunc(s.wanted, func(r *projection.Resource) bool { return r.Table == table })
 }
 
-// guarded are the tables that hold what Clerk has: those that the store keeps,
-// and those that it kept under another configuration.
+// guarded are the tables that hold what Clerk has: those that the configuration
+// asks for, and those that another one has left.
 func (s *Store) guarded(c *catalog) []string {
 	tables := []string{"tombstones"}
 	for _, r := range projection.Resources() {
-		if _, exists := c.columns[r.Table]; exists || s.keeps(r.Table) {
+		if _, exists := c.columns[r.Table]; exists || s.wants(r.Table) {
 			tables = append(tables, r.Table)
 		}
 	}
@@ -80,7 +80,7 @@ func (s *Store) guarded(c *catalog) []string {
 func (s *Store) policyChanges(c *catalog, writer string) (statements []string) {
 	for _, table := range s.guarded(c) {
 		if s.o.Tenancy {
-			statements = append(statements, s.guard(table, c.security[table], c.user, writer)...)
+			statements = append(statements, s.guard(table, c.security[table], writer)...)
 		} else {
 			statements = append(statements, s.unguard(table, c.security[table])...)
 		}
@@ -94,15 +94,19 @@ func (s *Store) policyChanges(c *catalog, writer string) (statements []string) {
 // guard admits the writer and the owner to all rows, others to what is visible
 // to them. Roles that were admitted before stay so, as their grants do: they may
 // still write while another takes over.
-func (s *Store) guard(table string, have security, user, writer string) (statements []string) {
+func (s *Store) guard(table string, have security, writer string) (statements []string) {
 	name := s.schema + "." + table
+	owner := "current_user" // of a table that is made by the same plan
+	if have.owner != "" {
+		owner = pgx.Identifier{have.owner}.Sanitize()
+	}
 	admitted := slices.Clone(have.admitted)
-	for _, role := range []string{have.owner, user, writer} {
-		if role != "" && !slices.Contains(admitted, role) {
+	for _, role := range []string{owner, pgx.Identifier{writer}.Sanitize()} {
+		if !slices.Contains(admitted, role) {
 			admitted = append(admitted, role)
 		}
 	}
-	switch roles := identifiers(admitted); {
+	switch roles := strings.Join(admitted, ", "); {
 	case have.admitted == nil:
 		statements = append(statements, fmt.Sprintf(`create policy %s on %s to %s using (true) with check (true)`, writerPolicy, name, roles))
 	case len(admitted) > len(have.admitted):
@@ -136,26 +140,18 @@ func (s *Store) unguard(table string, have security) (statements []string) {
 	return statements
 }
 
-func identifiers(names []string) string {
-	var quoted []string
-	for _, n := range names {
-		quoted = append(quoted, pgx.Identifier{n}.Sanitize())
-	}
-	return strings.Join(quoted, ", ")
-}
-
 // security is what the catalog says of a table's.
 type security struct {
 	owner           string
 	enabled, forced bool
-	admitted        []string // by the writer's policy; nil without one
+	admitted        []string // by the writer's policy, quoted; nil without one
 	tenant          *string  // the condition that the tenant's policy was made with; nil without one
 	others          int      // policies that aren't ours
 }
 
 func readSecurity(ctx context.Context, tx pgx.Tx, schema string) (map[string]security, error) {
 	rows, err := tx.Query(ctx, `select c.relname, pg_get_userbyid(c.relowner), c.relrowsecurity, c.relforcerowsecurity,
-(select array(select pg_get_userbyid(r)::text from unnest(p.polroles) as r) from pg_policy p where p.polrelid = c.oid and p.polname = $2),
+(select array(select '"' || replace(pg_get_userbyid(r), '"', '""') || '"' from unnest(p.polroles) as r) from pg_policy p where p.polrelid = c.oid and p.polname = $2),
 (select coalesce(obj_description(p.oid, 'pg_policy'), '') from pg_policy p where p.polrelid = c.oid and p.polname = $3),
 (select count(*) from pg_policy p where p.polrelid = c.oid and p.polname not in ($2, $3))
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind in ('r', 'p')`, schema, writerPolicy, tenantPolicy)

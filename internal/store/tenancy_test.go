@@ -173,6 +173,46 @@ from pg_class c left join pg_policy p on p.polrelid = c.oid where c.relnamespace
 	f.want("Grace", `select first_name from clerk.users`)
 }
 
+// Memberships that the configuration leaves out say no more who is a fellow, and
+// their table can go. With migrate off the plan is the owner's to run.
+func TestTenancyPlan(t *testing.T) {
+	t.Parallel()
+	f, app, _ := newTenancy(t)
+	f.fillTenants()
+	o := f.o
+	o.Resources, o.Migrate = []string{"users"}, MigrateOff
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	refused(t, s.Migrate(t.Context()), "migrate is off", "create policy rollcall_tenant on \"clerk\".users")
+	if _, left, err := s.ApplySchema(t.Context(), false); err != nil || len(left) == 0 {
+		t.Fatal(left, err)
+	}
+	if got := seenUsers(t, app, "user_1", "org_a"); got != "user_1" {
+		t.Error(got)
+	}
+	if _, _, err := s.ApplySchema(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+
+	// Nothing is there yet, and the writer owns nothing.
+	writer := otherWriter(t)
+	d := stacktest.Database(t)
+	fresh := newStore(t, d, writer, func(o *Options) { o.Tenancy, o.Migrate, o.MigrateDatabaseURL = true, MigrateOff, o.DatabaseURL })
+	plan, err := fresh.PlanSchema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := connect(t, d.OwnerURL)
+	execute(t, owner, fresh.Script(plan), `select clerk.ensure_user('user_1')`)
+	if err := fresh.Migrate(t.Context()); err != nil {
+		t.Error(err)
+	}
+	writeOne(t, fresh, "user_1")
+}
+
 func seenUsers(t *testing.T, app *pgx.Conn, user, org string) string {
 	t.Helper()
 	execute(t, app, `begin`, fmt.Sprintf(`select clerk.act_as('%s', '%s')`, user, org))
