@@ -27,7 +27,7 @@ type Redriver interface {
 	Prepare([]streams.Message) (work any, rejected map[int]error)
 	// Apply applies prepared work in one transaction and leaves the position where
 	// it is. What was applied before may come again and changes nothing. Errors
-	// are as those of a Sink's Commit.
+	// are as those of a Sink's Commit; after Moved work is prepared again.
 	Apply(ctx context.Context, work any) error
 }
 
@@ -360,13 +360,13 @@ func (d *DeadLetters) untilDone(ctx context.Context, what string, do func(contex
 	})
 }
 
-// retry works with one context until it succeeds, a letter is to blame, or one
-// of the two has ended.
+// retry works with one context until it succeeds, a letter is to blame, work has
+// to be prepared again, or one of the two has ended.
 func (d *DeadLetters) retry(ctx, stop context.Context, what string, do func(context.Context) error) error {
 	pause, troubled := newBackoff(), false
 	for {
 		err := do(ctx)
-		if err == nil || isPoison(err) {
+		if err == nil || isPoison(err) || isMoved(err) {
 			if troubled {
 				d.Trouble(what, nil)
 			}

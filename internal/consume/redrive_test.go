@@ -302,6 +302,25 @@ func TestRedriveWaits(t *testing.T) {
 	}
 }
 
+// A sink that has changed since has its work prepared again.
+func TestRedrivePreparesAgain(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	s := newPoisoned(func(string) bool { return true })
+	l.add("user", "a", 10)
+	l.applies(s)
+	moved := 0
+	s.fail = func([]streams.Message) error {
+		if moved++; moved == 1 {
+			return movedError{}
+		}
+		return nil
+	}
+	if got := l.redrives(l.deadLetters(s)); got.Applied() != 10 || got.Gone != 0 || moved != 2 {
+		t.Errorf("%+v after %d tries", got, moved)
+	}
+}
+
 // JetStream remembers the ids of letters that are gone. An event that fails
 // again after a redrive, since the sink was rewound, has a letter again.
 func TestLetterAfterRedrive(t *testing.T) {

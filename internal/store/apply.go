@@ -12,12 +12,18 @@ import (
 // Apply writes prepared work in one transaction under the writer lock, and
 // leaves the position where it is: what is applied so lies behind it, as a dead
 // letter does. Of messages that were applied before nothing changes. Errors are
-// those of Commit; Moved only says that the schema has been changed, and work is to
-// be prepared again.
+// those of Commit; Moved says that the schema isn't the one that work was
+// prepared for.
 func (s *Store) Apply(ctx context.Context, work any) error {
 	w, _ := work.(*Work)
 	if w.empty() {
 		return nil
+	}
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	if w.layout != s.layout() {
+		return errMoved{"the schema holds more than the configuration says"}
 	}
 	return s.transact(ctx, w, w.epoch, func(pg *pgconn.PgConn) error {
 		if _, err := pg.Exec(ctx, "begin; "+s.lockSQL()).ReadAll(); err != nil {

@@ -163,11 +163,16 @@ func (s *Store) WatchLeftover(ctx context.Context, every time.Duration) error {
 // isTidy reports whether nothing is left over; a database that doesn't answer is
 // the sink's to report.
 func (s *Store) isTidy(ctx context.Context) bool {
+	c, err := s.relationsThere(ctx)
+	return err == nil && slices.EqualFunc(s.present(c), s.wanted, sameColumns)
+}
+
+// relationsThere reads what the schema holds, as the writer.
+func (s *Store) relationsThere(ctx context.Context) (*catalog, error) {
 	tx, err := s.pool.Begin(ctx)
 	if err != nil {
-		return false
+		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
-	c, err := readRelations(ctx, tx, s.o.Schema)
-	return err == nil && slices.EqualFunc(s.present(c), s.wanted, sameColumns)
+	return readRelations(ctx, tx, s.o.Schema)
 }

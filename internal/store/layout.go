@@ -24,6 +24,7 @@ func (s *Store) layout() *layout { return s.laid.Load() }
 
 // lay makes the layout for resources, unless it is the present one.
 func (s *Store) lay(resources []*projection.Resource) {
+	s.looked.Store(s.layout() != nil)
 	if now := s.layout(); now != nil && slices.EqualFunc(now.resources, resources, sameColumns) {
 		return
 	}
@@ -40,6 +41,19 @@ func (s *Store) lay(resources []*projection.Resource) {
 
 func sameColumns(a, b *projection.Resource) bool {
 	return a.Table == b.Table && slices.EqualFunc(a.Columns, b.Columns, func(x, y projection.Column) bool { return x.Name == y.Name })
+}
+
+// look finds out once what is left over, where Migrate hasn't.
+func (s *Store) look(ctx context.Context) error {
+	if s.looked.Load() {
+		return nil
+	}
+	c, err := s.relationsThere(ctx)
+	if err != nil {
+		return err
+	}
+	s.lay(s.present(c))
+	return nil
 }
 
 // laidAnew looks at the schema again where work met a table or a column that

@@ -63,6 +63,7 @@ type Store struct {
 	selection projection.Selection
 	wanted    []*projection.Resource // by the configuration
 	laid      atomic.Pointer[layout] // what is wanted, and what is left over
+	looked    atomic.Bool            // for the latter
 	leftover  atomic.Bool            // there is some
 	prepared  bool                   // the schema is as this release needs it
 	heldOnce  sync.Once
