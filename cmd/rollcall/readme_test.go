@@ -13,30 +13,34 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/projection"
 )
 
-var update = flag.Bool("update", false, "write the generated tables into README.md")
+var update = flag.Bool("update", false, "write the generated tables into the documentation")
 
-// TestReadme holds README's tables against the code that they speak of.
+// TestReadme holds the tables in the documentation against the code that they
+// speak of.
 func TestReadme(t *testing.T) {
-	const file = "../../README.md"
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme := string(text)
-	for name, table := range map[string]string{"columns": columnsTable(), "settings": settingsTable()} {
-		before, rest, found := strings.Cut(readme, "<!-- "+name+": made by go test ./cmd/rollcall -run TestReadme -update -->\n")
-		have, after, closed := strings.Cut(rest, "<!-- end of "+name+" -->")
-		if !found || !closed {
-			t.Fatalf("README.md has no place for %s", name)
-		}
-		if have != table && !*update {
-			t.Errorf("README.md's %s aren't the code's: go test ./cmd/rollcall -run TestReadme -update", name)
-		}
-		readme = before + "<!-- " + name + ": made by go test ./cmd/rollcall -run TestReadme -update -->\n" + table + "<!-- end of " + name + " -->" + after
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(readme), 0o644); err != nil {
+	for _, c := range []struct{ file, name, table string }{
+		{"../../README.md", "settings", settingsTable()},
+		{"../../deploy/docs/stores.md", "columns", columnsTable()},
+	} {
+		text, err := os.ReadFile(c.file)
+		if err != nil {
 			t.Fatal(err)
+		}
+		begin := "<!-- " + c.name + ": made by go test ./cmd/rollcall -run TestReadme -update -->\n"
+		end := "<!-- end of " + c.name + " -->"
+		before, rest, found := strings.Cut(string(text), begin)
+		have, after, closed := strings.Cut(rest, end)
+		if !found || !closed {
+			t.Fatalf("%s has no place for %s", c.file, c.name)
+		}
+		switch {
+		case have == c.table:
+		case *update:
+			if err := os.WriteFile(c.file, []byte(before+begin+c.table+end+after), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			t.Errorf("%s: its %s aren't the code's: go test ./cmd/rollcall -run TestReadme -update", c.file, c.name)
 		}
 	}
 }

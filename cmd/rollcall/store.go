@@ -69,8 +69,8 @@ func printPlan(w io.Writer, s *store.Store, p store.Plan, asJSON bool) error {
 	}
 	text := s.Script(p)
 	if len(p) == 0 {
-		text = "the schema is as the configuration has it"
+		text = "the schema is as the configuration has it\n"
 	}
-	_, err := fmt.Fprintln(w, text)
+	_, err := fmt.Fprint(w, text)
 	return err
 }
