@@ -21,7 +21,7 @@ var version = "devel"
 const (
 	exitFailed = 1
 	exitUsage  = 2 // wrong usage or configuration
-	exitFound  = 3 // drift or a broken chain found
+	exitFound  = 3 // drift, a broken chain, or what doctor looks for
 )
 
 // found is what a command was to look for: it did its work, and the answer is bad.
@@ -68,6 +68,6 @@ func newRoot() *cobra.Command {
 	flags.StringVar(&o.configFile, "config", "", "configuration file (default: rollcall.yaml, if there is one)")
 	flags.StringVar(&o.dataDir, "data", ".rollcall", "directory of the dev stack")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newDev(o), newRun(o), newSend(o), newStore(o), newStreams(o), newDLQ(o), newAudit(o), newConfig(o), newHealth(o), cli.Version("rollcall", version))
+	root.AddCommand(newDev(o), newRun(o), newSend(o), newStore(o), newStreams(o), newDLQ(o), newAudit(o), newDoctor(o), newConfig(o), newHealth(o), cli.Version("rollcall", version))
 	return root
 }
