@@ -113,7 +113,7 @@ type process struct {
 
 // gcPercent is for processes that hold little and allocate much: what is read
 // from the log lives for one transaction. An ingest alone stays small instead.
-const gcPercent = 300
+const gcPercent = 150
 
 func newProcess(c *config.Config, r roles, log *zap.Logger) *process {
 	if _, set := os.LookupEnv("GOGC"); !set && (len(r.stores) > 0 || r.audit) {

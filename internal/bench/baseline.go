@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,21 +132,21 @@ on conflict (id) do update set %[4]s where excluded.version > t.version`,
 // userRows holds columns of n rows, ready to be bound.
 type userRows []any
 
-func newUserRows(from, to int, generation byte) userRows {
-	n := to - from
+func newUserRows(users []int, generation int) userRows {
+	n := len(users)
 	text := func(of func(i int) string) []string {
 		column := make([]string, n)
-		for i := range column {
-			column[i] = of(from + i)
+		for i, user := range users {
+			column[i] = of(user)
 		}
 		return column
 	}
 	same := func(s string) []string { return text(func(int) string { return s }) }
 	yes, no := make([]bool, n), make([]bool, n)
 	at, seq, version := make([]time.Time, n), make([]int64, n), make([][]byte, n)
-	for i := range n {
-		yes[i], at[i], seq[i] = true, time.Unix(1654012591, 0), int64(from+i)
-		version[i] = fmt.Appendf(nil, "%c%018dmsg_bench_%d", generation, 0, from+i)
+	for i, user := range users {
+		yes[i], at[i], seq[i] = true, time.Unix(1654012591, 0), int64(user)
+		version[i] = []byte(versionOf(user, generation))
 	}
 	noText, noFlag, noTime, noNumber := make([]*string, n), make([]*bool, n), make([]*time.Time, n), make([]*int64, n)
 	emails := text(func(i int) string {
@@ -169,11 +170,11 @@ func newUserRows(from, to int, generation byte) userRows {
 // upsertBatch is rows a statement: more gain nothing measurable.
 const upsertBatch = 512
 
-// fromMemory upserts n users by hand and returns rows a second.
-func fromMemory(ctx context.Context, db *pgx.Conn, n int, generation byte) (float64, error) {
+// fromMemory upserts users by hand and returns rows a second.
+func fromMemory(ctx context.Context, db *pgx.Conn, users []int, generation int) (float64, error) {
 	var batches []userRows
-	for from := 0; from < n; from += upsertBatch {
-		batches = append(batches, newUserRows(from, min(from+upsertBatch, n), generation))
+	for chunk := range slices.Chunk(users, upsertBatch) {
+		batches = append(batches, newUserRows(chunk, generation))
 	}
 	sql := upsertSQL()
 	start := time.Now()
@@ -182,5 +183,5 @@ func fromMemory(ctx context.Context, db *pgx.Conn, n int, generation byte) (floa
 			return 0, fmt.Errorf("upsert by hand: %w", err)
 		}
 	}
-	return float64(n) / time.Since(start).Seconds(), nil
+	return float64(len(users)) / time.Since(start).Seconds(), nil
 }

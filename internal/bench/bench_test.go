@@ -143,7 +143,7 @@ func TestMeasure(t *testing.T) {
 	t.Parallel()
 	b := &bench{
 		options: options{client: clientRaw}, databaseURL: stacktest.Database(t).OwnerURL,
-		sizes: sizes{rounds: 1, posts: 400, alone: 10, endToEnd: 400, backlog: 3000, backlogRounds: 1},
+		sizes: sizes{rounds: 1, posts: 400, alone: 10, endToEnd: 400, backlog: 3000, backlogRounds: 1, curve: []int{500, 1000}, curveEvents: 2000},
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -174,7 +174,7 @@ func TestByHandHasTheColumns(t *testing.T) {
 			t.Errorf("the upsert by hand lacks %s", c.Name)
 		}
 	}
-	if rows := newUserRows(0, 2, 1); len(rows) != len(upsertColumns) {
+	if rows := newUserRows([]int{0, 1}, 1); len(rows) != len(upsertColumns) {
 		t.Errorf("%d columns have values, of %d", len(rows), len(upsertColumns))
 	}
 }

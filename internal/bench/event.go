@@ -8,6 +8,7 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 
 	"github.com/rollcall-dev/rollcall/internal/ingest"
+	"github.com/rollcall-dev/rollcall/internal/projection"
 )
 
 // The secrets that posts are signed with: two, as during a rotation.
@@ -21,6 +22,18 @@ const (
 func userEvent(user string, at time.Time, n int) []byte {
 	ms := at.UnixMilli()
 	return fmt.Appendf(nil, `{"data":{"birthday":"","created_at":1654012591514,"email_addresses":[{"email_address":"user%[1]d@example.org","id":"idn_29w83yL7CwVlJXylYLxcslromF1","linked_to":[],"object":"email_address","reserved":true,"verification":{"attempts":null,"expire_at":null,"status":"verified","strategy":"admin"}}],"external_accounts":[],"external_id":null,"first_name":"First%[1]d","gender":"","id":%[2]q,"image_url":"https://img.clerk.com/xxxxxx","last_name":"Last","last_sign_in_at":null,"object":"user","password_enabled":true,"phone_numbers":[],"primary_email_address_id":"idn_29w83yL7CwVlJXylYLxcslromF1","primary_phone_number_id":null,"primary_web3_wallet_id":null,"private_metadata":{},"profile_image_url":"https://www.gravatar.com/avatar?d=mp","public_metadata":{"plan":"pro","n":%[1]d},"two_factor_enabled":false,"unsafe_metadata":{},"updated_at":%[3]d,"username":null,"web3_wallets":[]},"event_attributes":{"http_request":{"client_ip":"0.0.0.0","user_agent":"Mozilla/5.0"}},"instance_id":"ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S","object":"event","timestamp":%[3]d,"type":"user.updated"}`, n, user, ms)
+}
+
+// generationAt is when the events of a generation happened.
+func generationAt(generation int) time.Time { return time.Unix(1_700_000_000+int64(generation), 0) }
+
+// eventID is of the event that makes a user as the generation has it.
+func eventID(n, generation int) string { return fmt.Sprintf("msg_fill_%d_%d", generation, n) }
+
+// versionOf is the version that the store gives to such an event.
+func versionOf(n, generation int) projection.Version {
+	ms := generationAt(generation).UnixMilli()
+	return projection.NewVersion(projection.ClassOwn, false, ms, ms, 2, eventID(n, generation))
 }
 
 func userID(n int) string { return fmt.Sprintf("user_2bench%020d", n) }

@@ -29,7 +29,7 @@ func bareBatches(ctx context.Context, n, size int) (rate float64, err error) {
 	n = max(n/size, 1) * size
 	messages := make([]*nats.Msg, n)
 	for i := range messages {
-		messages[i] = message(i, 0, time.Now()).Msg
+		messages[i] = message(i, 0).Msg
 	}
 	start := time.Now()
 	for from := 0; from < n; from += size {

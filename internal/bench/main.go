@@ -75,7 +75,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, pg.Stop(context.WithoutCancel(ctx))) }()
 
-	debug.SetGCPercent(300) // as rollcall run does for stores; what runs beside has it too
+	debug.SetGCPercent(150) // as rollcall run does for stores; what runs beside has it too
 	b := &bench{options: o, databaseURL: pg.URL(), sizes: full}
 	if o.quick {
 		b.sizes = quick

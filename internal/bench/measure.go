@@ -27,11 +27,13 @@ type sizes struct {
 	endToEnd      int // events
 	backlog       int // events
 	backlogRounds int
+	curve         []int // users in the store
+	curveEvents   int
 }
 
 var (
-	full  = sizes{rounds: 5, posts: 20_000, alone: 1000, endToEnd: 20_000, backlog: 200_000, backlogRounds: 3}
-	quick = sizes{rounds: 3, posts: 6000, alone: 200, endToEnd: 6000, backlog: 30_000, backlogRounds: 1}
+	full  = sizes{rounds: 5, posts: 20_000, alone: 1000, endToEnd: 20_000, backlog: 200_000, backlogRounds: 3, curve: []int{10_000, 100_000, 1_000_000}, curveEvents: 40_000}
+	quick = sizes{rounds: 3, posts: 6000, alone: 200, endToEnd: 6000, backlog: 30_000, backlogRounds: 1, curve: []int{10_000, 50_000}, curveEvents: 10_000}
 )
 
 // late duplicates and a peer take long for what they show.
@@ -59,8 +61,10 @@ func (b *bench) measure(ctx context.Context) error {
 		{"late", b.lateDuplicates},
 		{"end to end", b.endToEnd},
 		{"backlog", b.backlog},
+		{"curve", b.curve},
 		{"idle", b.idle},
 		{"memory", b.memory},
+		{"store memory", b.storeMemory},
 	} {
 		if !strings.Contains(m.name, b.only) {
 			continue
@@ -389,11 +393,10 @@ func fill(ctx context.Context, j *journal, n int, generation int) (err error) {
 	var next atomic.Int64
 	failed := make(chan error, 256)
 	var wg sync.WaitGroup
-	at := time.Now()
 	for range cap(failed) {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				if _, err := f.publisher.Publish(message(i, generation, at)); err != nil {
+				if _, err := f.publisher.Publish(message(i, generation)); err != nil {
 					failed <- err
 					return
 				}
@@ -409,11 +412,11 @@ func fill(ctx context.Context, j *journal, n int, generation int) (err error) {
 	}
 }
 
-func message(n, generation int, at time.Time) publish.Message {
-	user, id := userID(n), fmt.Sprintf("msg_fill_%d_%d", generation, n)
+func message(n, generation int) publish.Message {
+	user, id, at := userID(n), eventID(n, generation), generationAt(generation)
 	return publish.Message{Msg: &nats.Msg{
 		Subject: streams.Names{}.Subject(streams.Subject{InstanceID: "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S", Resource: "user", Action: "updated", EntityID: user}),
-		Data:    userEvent(user, at.Add(time.Duration(generation)*time.Second), n),
+		Data:    userEvent(user, at, n),
 		Header: nats.Header{
 			streams.HeaderMsgID: {id}, streams.HeaderSvixID: {id}, streams.HeaderSource: {string(streams.SourceWebhook)},
 			streams.HeaderSvixTimestamp: {fmt.Sprint(at.Unix())}, streams.HeaderSvixSignature: {"v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="},
@@ -489,7 +492,7 @@ func (b *bench) byHand(ctx context.Context, n int) (rates [2]float64, err error)
 		if err := s.checkpoint(ctx); err != nil {
 			return rates, err
 		}
-		if rates[generation], err = fromMemory(ctx, s.db, n, byte(generation)+1); err != nil {
+		if rates[generation], err = fromMemory(ctx, s.db, firstUsers(n), generation); err != nil {
 			return rates, err
 		}
 	}
@@ -579,7 +582,8 @@ func (b *bench) memory(ctx context.Context) (err error) {
 	if program, found := rollcall(); found {
 		what = "bin/rollcall run ingest, 256 connections: "
 		b.round()
-		if p, err = startRollcall(ctx, program, j.URL()); err != nil {
+		p, err = startRollcall(ctx, program, []string{"NATS_URL=" + j.URL(), "CLERK_WEBHOOK_SIGNING_SECRET=" + secret, "ROLLCALL_WEBHOOK_SIGNING_SECRETS=" + rotated}, "ingest")
+		if err != nil {
 			return err
 		}
 		peak, ok, err = b.fullLoad(p)
@@ -604,6 +608,44 @@ func (b *bench) fullLoad(p *process) (peak float64, ok bool, err error) {
 	}
 	peak, ok = p.peakMemory()
 	return peak, ok, nil
+}
+
+// storeMemory measures a store process that has the backlog to apply.
+func (b *bench) storeMemory(ctx context.Context) (err error) {
+	program, found := rollcall()
+	if !found {
+		return nil
+	}
+	j, err := newJournal(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
+	s, err := newStore(ctx, b.databaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	b.round()
+	if err := fill(ctx, j, b.sizes.backlog, 0); err != nil {
+		return err
+	}
+	b.round()
+	file := filepath.Join(j.dir, "rollcall.yaml")
+	if err := os.WriteFile(file, []byte("stores: {bench: {schema: "+schema+"}}\n"), 0o600); err != nil {
+		return err
+	}
+	p, err := startRollcall(ctx, program, []string{"NATS_URL=" + j.URL(), "DATABASE_URL=" + b.databaseURL}, "--config", file, "store/bench")
+	if err != nil {
+		return err
+	}
+	err = s.applied(ctx, b.sizes.backlog, b.sizes.backlog)
+	peak, ok := p.peakMemory()
+	_, _, stopErr := p.stop()
+	if ok {
+		b.add(row{What: fmt.Sprintf("bin/rollcall run store, backlog of %d: resident memory", b.sizes.backlog), Unit: "MB", Ours: peak, Target: 128, AtMost: true})
+	}
+	return errors.Join(err, stopErr)
 }
 
 // rollcall is the program that was built in this working directory, if any.

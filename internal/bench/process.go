@@ -34,7 +34,7 @@ func ingestOnly(ctx context.Context, natsURL string) error {
 	return f.close()
 }
 
-// process is such a process, or bin/rollcall run ingest.
+// process is such a process, or bin/rollcall.
 type process struct {
 	cmd  *exec.Cmd
 	addr string
@@ -72,8 +72,9 @@ func startIngestOnly(ctx context.Context, natsURL string, o options) (*process, 
 	return p, nil
 }
 
-// startRollcall runs the program as in production.
-func startRollcall(ctx context.Context, program, natsURL string) (*process, error) {
+// startRollcall runs a role of the program, as in production, and waits until it
+// listens, at an address of its own.
+func startRollcall(ctx context.Context, program string, env []string, args ...string) (*process, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -82,11 +83,8 @@ func startRollcall(ctx context.Context, program, natsURL string) (*process, erro
 	if err := ln.Close(); err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.CommandContext(ctx, program, "run", "ingest"), addr: addr, err: &bytes.Buffer{}}
-	p.cmd.Env = []string{
-		"NATS_URL=" + natsURL, "CLERK_WEBHOOK_SIGNING_SECRET=" + secret, "ROLLCALL_WEBHOOK_SIGNING_SECRETS=" + rotated,
-		"ROLLCALL_INGEST_ADDR=" + addr, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
-	}
+	p := &process{cmd: exec.CommandContext(ctx, program, append([]string{"run"}, args...)...), addr: addr, err: &bytes.Buffer{}}
+	p.cmd.Env = append(env, "ROLLCALL_INGEST_ADDR="+addr, "ROLLCALL_HEALTH_ADDR="+addr, "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	p.cmd.Stderr = p.err
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
@@ -100,7 +98,7 @@ func startRollcall(ctx context.Context, program, natsURL string) (*process, erro
 			break
 		}
 	}
-	return nil, errors.Join(fmt.Errorf("%s run ingest did not listen:\n%s", program, p.err), p.cmd.Process.Kill(), p.cmd.Wait())
+	return nil, errors.Join(fmt.Errorf("%s run did not listen:\n%s", program, p.err), p.cmd.Process.Kill(), p.cmd.Wait())
 }
 
 func (p *process) alive() bool { return p.cmd.Process.Signal(syscall.Signal(0)) == nil }
@@ -134,7 +132,7 @@ func (p *process) stop() (objects, bytes float64, err error) {
 		_, _ = io.Copy(io.Discard, p.out) // until it closes
 	}
 	if waitErr := p.cmd.Wait(); waitErr != nil {
-		err = errors.Join(err, fmt.Errorf("the ingest process: %w\n%s", waitErr, p.err))
+		err = errors.Join(err, fmt.Errorf("the process: %w\n%s", waitErr, p.err))
 	}
 	return objects, bytes, err
 }

@@ -18,7 +18,7 @@ import (
 const (
 	maxBatch      = 1024    // messages a transaction
 	maxBatchBytes = 4 << 20 // bytes of messages a transaction
-	readAhead     = 8 << 20 // bytes that JetStream may send before they are asked for
+	readAhead     = 4 << 20 // bytes that JetStream may send before they are asked for
 	watchEvery    = time.Second
 	ackWait       = 5 * time.Second // for an answer of JetStream's
 	commitLimit   = time.Minute     // for a transaction: a network may swallow an answer
