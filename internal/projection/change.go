@@ -18,7 +18,10 @@ type Change struct {
 	Version  Version // of the content
 	Values   []Value // the content, by column; nil for a deletion
 	// DeletedAt of a deletion, microseconds since 1970.
-	DeletedAt  int64
+	DeletedAt int64
+	// Last is what a deletion's event still says of the content, by column, from
+	// a decoder that reads it; most say no more than the id.
+	Last       []Value
 	InstanceID string
 	Source     streams.Source
 	Sequence   uint64
@@ -33,7 +36,11 @@ type Decoder struct {
 	envelope *reader
 	byObject map[string]*reader
 	batches  sync.Pool // of *Batch
+	last     bool
 }
+
+// ReadLast makes the decoder read the contents that deletions still carry.
+func (d *Decoder) ReadLast() { d.last = true }
 
 // NewDecoder makes a decoder of the resources that are kept. Of other resources
 // it reads what concerns those: deletions of their parents, and lists of events
@@ -118,7 +125,11 @@ func (d *Decoder) decode(m streams.Message, into []*Change, room *room) (changes
 		e.instanceID, _ = rawjson.StorableText(subject.InstanceID)
 	}
 	if action == "deleted" {
-		return append(into, e.deletion(r.resource, id)), true, nil
+		c := e.deletion(r.resource, id)
+		if d.last && r.contents {
+			c.Last = r.last(data)
+		}
+		return append(into, c), true, nil
 	}
 	changes, err = r.changes(e, id, data, into)
 	return changes, true, err

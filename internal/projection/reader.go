@@ -144,3 +144,15 @@ func (r *reader) fill(c *Change, data *Fields, room *room) error {
 	}
 	return nil
 }
+
+// last reads the columns of a deletion, whose event may hold anything: what
+// can't be read is null.
+func (r *reader) last(data *Fields) []Value {
+	values := make([]Value, len(r.resource.Columns))
+	for i := range r.resource.Columns {
+		if v, err := r.resource.Columns[i].read(data, r.sources[i]); err == nil {
+			values[i] = v
+		}
+	}
+	return values
+}

@@ -250,3 +250,22 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+func TestRedis(t *testing.T) {
+	t.Parallel()
+	r := Redis(t)
+	if got := r.CLI("set", "a", "1"); got != "OK" {
+		t.Fatalf("set: %s", got)
+	}
+	r.Kill()
+	r.Start()
+	if got := r.CLI("get", "a"); got != "" {
+		t.Errorf("it kept %q over a restart", got)
+	}
+	if got := RedisTLS(t).CLI("ping"); got != "PONG" {
+		t.Errorf("over TLS: %s", got)
+	}
+	if got := RedisCluster(t)[1].CLI("-c", "set", "a", "1"); got != "OK" {
+		t.Errorf("in a cluster: %s", got)
+	}
+}
