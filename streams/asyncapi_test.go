@@ -72,6 +72,10 @@ func (d *document) root(t *testing.T) *yaml.Node {
 		"headers", ref("components/schemas/DeadLetterHeaders"),
 		"payload", m(),
 	))
+	messages.Content = append(messages.Content, node("Invalidation"), m(
+		"title", "Keys of caches that went stale",
+		"payload", d.schema(reflect.TypeFor[streams.Invalidation](), ""),
+	))
 	d.schemas["EventHeaders"] = headers(d.eventHeaders(), d.sources())
 	d.schemas["DeadLetterHeaders"] = headers(slices.Concat(d.deadHeaders(), d.eventHeaders()), d.sources())
 	d.schemas["Envelope"] = d.envelope()
@@ -106,11 +110,19 @@ func (d *document) root(t *testing.T) *yaml.Node {
 				"messages", m("DeadLetter", ref("components/messages/DeadLetter")),
 				"parameters", parameters("sink", "resource", "action", "entity_id"),
 			),
+			"invalidations", m(
+				"address", "rollcall.invalidate.{table}.{entity_id}",
+				"title", "Stale keys of caches",
+				"description", "Subjects "+n.InvalidateSubjects()+", in no stream: who isn't connected misses them.",
+				"messages", m("Invalidation", ref("components/messages/Invalidation")),
+				"parameters", parameters("table", "entity_id"),
+			),
 		),
 		"operations", m(
 			"readEvents", m("action", "receive", "channel", ref("channels/events"),
 				"summary", "Read the log with a durable consumer of your own: explicit acknowledgement, no limit of deliveries."),
 			"readDeadLetters", m("action", "receive", "channel", ref("channels/deadLetters")),
+			"readInvalidations", m("action", "receive", "channel", ref("channels/invalidations")),
 		),
 		"components", m("messages", messages, "schemas", d.sortedSchemas()),
 	)
@@ -256,6 +268,7 @@ func parameters(names ...string) *yaml.Node {
 		"resource":    m("description", "Clerk's name of it, percent-encoded.", "examples", []string{"user", "organizationMembership"}),
 		"action":      m("description", "What happened to it, percent-encoded.", "examples", []string{"created", "updated"}),
 		"entity_id":   m("description", "data.id, percent-encoded; _ where there is none.", "examples", []string{"user_2g7"}),
+		"table":       m("description", "The store's table of it, percent-encoded.", "examples", []string{"users", "organization_memberships"}),
 		"sink":        m("description", "Who could not apply it: ingest, store-<name>, audit, invalidate, revoke.", "examples", []string{"store-orders"}),
 	}
 	n := m()

@@ -129,6 +129,7 @@ func bucketStream(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 		AllowDirect:            true,
 		AllowMsgTTL:            b.LimitMarkerTTL > 0,
 		SubjectDeleteMarkerTTL: b.LimitMarkerTTL,
+		AllowAtomicPublish:     true, // a position and what belongs to it, in one
 	}
 	if b.Compression {
 		s.Compression = jetstream.S2Compression
@@ -214,12 +215,21 @@ func (o object) apply(ctx context.Context) ([]Difference, error) {
 }
 
 func (o object) create(ctx context.Context, config jetstream.StreamConfig) error {
-	var err error
-	if o.bucket != nil {
-		_, err = o.js.CreateKeyValue(ctx, *o.bucket)
-	} else {
-		_, err = o.js.CreateStream(ctx, config)
+	if o.bucket == nil {
+		_, err := o.js.CreateStream(ctx, config)
+		return err
 	}
+	if _, err := o.js.CreateKeyValue(ctx, *o.bucket); err != nil || !config.AllowAtomicPublish {
+		return err
+	}
+	// A bucket's own configuration can't ask for it.
+	s, err := o.js.Stream(ctx, config.Name)
+	if err != nil {
+		return err
+	}
+	made := s.CachedInfo().Config
+	made.AllowAtomicPublish = true
+	_, err = o.js.UpdateStream(ctx, made)
 	return err
 }
 

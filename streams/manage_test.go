@@ -350,7 +350,8 @@ func TestApplyTheBucket(t *testing.T) {
 	want := `keep   bucket CLERK_STATE: max_msgs_per_subject is 5, asked for is 1
 change bucket CLERK_STATE: max_age from 1h0m0s to none
 change bucket CLERK_STATE: subject_delete_marker_ttl from none to 1m0s
-change bucket CLERK_STATE: allow_msg_ttl from false to true`
+change bucket CLERK_STATE: allow_msg_ttl from false to true
+change bucket CLERK_STATE: allow_atomic from false to true`
 	if diff := cmp.Diff(want, planned(t, js, d)); diff != "" {
 		t.Fatal(diff)
 	}

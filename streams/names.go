@@ -137,3 +137,13 @@ func (n Names) ResourceSubjects(instanceID, resource string) string {
 func (n Names) DeadSubject(sink string, s Subject) string {
 	return n.lower("rollcall.dead." + Token(sink) + "." + Token(s.Resource) + "." + Token(s.Action) + "." + Token(s.EntityID))
 }
+
+// InvalidateSubject is where the stale keys of one entity are published, for
+// example rollcall.invalidate.users.user_2g7. The resource is the table's name.
+// No stream holds these messages.
+func (n Names) InvalidateSubject(table, entityID string) string {
+	return n.lower("rollcall.invalidate." + Token(table) + "." + Token(entityID))
+}
+
+// InvalidateSubjects matches all of them.
+func (n Names) InvalidateSubjects() string { return n.lower("rollcall.invalidate.>") }

@@ -26,6 +26,7 @@ func (l *loader) check(c *Config) {
 	l.checkNATS(&c.NATS)
 	l.checkStores(c)
 	l.checkAudit(&c.Audit)
+	l.checkInvalidate(c)
 
 	l.address("ingest.addr", c.Ingest.Addr)
 	l.address("health.addr", c.Health.Addr)

@@ -28,13 +28,14 @@ const DefaultFile = "rollcall.yaml"
 // Config is what is in force. [Load] makes it; who changes it afterwards
 // answers for its being valid.
 type Config struct {
-	Instances []Instance // at least one; the only one of an `instance:` section has no name
-	NATS      NATS       `yaml:"nats"`
-	Stores    []Store    // sorted by name
-	Audit     Audit      `yaml:"audit"`
-	Ingest    Ingest     `yaml:"ingest"`
-	Log       Log        `yaml:"log"`
-	Health    Health     `yaml:"health"`
+	Instances  []Instance // at least one; the only one of an `instance:` section has no name
+	NATS       NATS       `yaml:"nats"`
+	Stores     []Store    // sorted by name
+	Audit      Audit      `yaml:"audit"`
+	Invalidate Invalidate
+	Ingest     Ingest `yaml:"ingest"`
+	Log        Log    `yaml:"log"`
+	Health     Health `yaml:"health"`
 
 	file string            // as errors name it; "" without one
 	from map[string]origin // by path: what is not a default

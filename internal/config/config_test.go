@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,16 +139,17 @@ func TestBadEnvironment(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	want := &Config{
-		Instances: []Instance{{APIURL: "https://api.clerk.com"}},
-		NATS:      NATS{Create: true, Replicas: 1, Durability: "fsync", DedupeWindow: 28 * time.Hour},
-		Audit:     Audit{Migrate: "auto"},
-		Ingest:    Ingest{Addr: ":8080", MaxBody: 1 << 20, Codes: "redact", MaxMemory: 32 << 20, ReadTimeout: 10 * time.Second},
-		Log:       Log{SessionTTL: 90 * 24 * time.Hour, MessageTTL: 7 * 24 * time.Hour},
-		Health:    Health{Addr: ":8089"},
+		Instances:  []Instance{{APIURL: "https://api.clerk.com"}},
+		NATS:       NATS{Create: true, Replicas: 1, Durability: "fsync", DedupeWindow: 28 * time.Hour},
+		Audit:      Audit{Migrate: "auto"},
+		Invalidate: Invalidate{NATS: true, Redis: Redis{Channel: "rollcall.invalidate"}, Keys: defaultKeys()},
+		Ingest:     Ingest{Addr: ":8080", MaxBody: 1 << 20, Codes: "redact", MaxMemory: 32 << 20, ReadTimeout: 10 * time.Second},
+		Log:        Log{SessionTTL: 90 * 24 * time.Hour, MessageTTL: 7 * 24 * time.Hour},
+		Health:     Health{Addr: ":8089"},
 	}
 	// Empty values leave defaults, so that a file may show every key.
 	for _, text := range []string{"", "# nothing", "ingest: {addr: , codes: \"\"}\nnats:\ninstance: {webhook_secrets: []}"} {
-		if d := cmp.Diff(want, load(t, text, nil), cmpopts.IgnoreUnexported(Config{})); d != "" {
+		if d := cmp.Diff(want, load(t, text, nil), cmpopts.IgnoreUnexported(Config{}, Invalidate{})); d != "" {
 			t.Errorf("%q (-want +got):\n%s", text, d)
 		}
 	}
@@ -192,6 +194,44 @@ func TestFileVariables(t *testing.T) {
 		got := load(t, c.file, map[string]string{c.variable: file})
 		if s, _ := got.Store("app"); s.DatabaseURL != "postgres://u:p@h/db" {
 			t.Errorf("%s: database_url is %q", c.variable, s.DatabaseURL)
+		}
+	}
+}
+
+func TestInvalidate(t *testing.T) {
+	t.Parallel()
+	vars := map[string]string{
+		"DATABASE_URL":                      "postgres://h/db",
+		"ROLLCALL_INVALIDATE_HTTP_0_SECRET": "whsec_b25l",
+		"ROLLCALL_INVALIDATE_HTTP_1_URL":    "https://b.example",
+		"ROLLCALL_INVALIDATE_HTTP_1_SECRET": "whsec_dHdv",
+		"ROLLCALL_INVALIDATE_KEYS_ROLES":    "role:{key}, roles",
+		"ROLLCALL_INVALIDATE_REDIS_URL":     "redis://a",
+		"REDIS_URL":                         "redis://b",
+	}
+	got := load(t, "invalidate: {http: [{url: https://a.example}], keys: {users: [\"{id}\"]}}", vars).Invalidate
+	want := Invalidate{
+		After: []string{"app"}, NATS: true, Redis: Redis{URL: "redis://a", Channel: "rollcall.invalidate"},
+		HTTP: []Purge{{"https://a.example", "whsec_b25l"}, {"https://b.example", "whsec_dHdv"}},
+		Keys: map[string][]string{"users": {"{id}"}, "roles": {"role:{key}", "roles"}},
+	}
+	if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Invalidate{})); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	for _, c := range []struct {
+		file       string
+		vars       map[string]string
+		configured bool
+		after      int
+	}{
+		{"", nil, false, 0},
+		{"", map[string]string{"REDIS_URL": "redis://a", "DATABASE_URL": "postgres://h/db"}, true, 1},
+		{"invalidate: {after: []}", map[string]string{"DATABASE_URL": "postgres://h/db"}, true, 0},
+		{"invalidate: {}", nil, true, 0},
+		{"", map[string]string{"ROLLCALL_INVALIDATE_KEYS_USERS": "{id}"}, true, 0},
+	} {
+		if got := load(t, c.file, c.vars).Invalidate; got.Configured() != c.configured || len(got.After) != c.after {
+			t.Errorf("%q, %v: configured %t, after %v", c.file, c.vars, got.Configured(), got.After)
 		}
 	}
 }
@@ -311,6 +351,7 @@ func TestPrint(t *testing.T) {
 		"DATABASE_URL":                 "postgres://u:top%20secret@h:1,h:2/db?sslmode=verify-full&sslpassword=topsecret",
 		"ROLLCALL_INGEST_MAX_BODY":     "2MiB",
 		"ROLLCALL_STORES_APP_INCLUDE":  "users.private_metadata, organizations.private_metadata",
+		"REDIS_URL":                    "rediss://:topsecret@r:6380/1",
 	}
 	c := load(t, `log:
   session_ttl: 36h
@@ -321,6 +362,10 @@ stores:
     exclude: {users: [phone, phone_numbers]}
     migrate_database_url: user=o password='top \'secret' host=h
   "on": {schema: "x", database_url: postgres://me@h/db}
+invalidate:
+  after: [app]
+  keys: {users: ["user:{id}", "u:{email}"]}
+  http: [{url: https://u:topsecret@edge.example/purge, secret: whsec_dG9wc2VjcmV0}]
 `, vars)
 	var out bytes.Buffer
 	if err := c.Print(&out); err != nil {
@@ -359,7 +404,7 @@ func TestTable(t *testing.T) {
 	var sections []string
 	seen := map[string]bool{}
 	for _, s := range Table() {
-		path := strings.ReplaceAll(s.Path, "NAME", "app")
+		path := strings.NewReplacer("NAME", "app", "http.0", "http", "TABLE", "users").Replace(s.Path)
 		if s.Doc == "" || s.Env == "" || seen[s.Env] {
 			t.Errorf("%s: documentation or variable is missing or there twice: %+v", s.Path, s)
 		}
@@ -371,10 +416,15 @@ func TestTable(t *testing.T) {
 				t.Errorf("%s: %s sets nothing", s.Path, name)
 			}
 		}
+		if strings.HasPrefix(path, purgePath) {
+			path = purgePath // there is none by default
+		}
 		sections = append(sections, path)
 	}
+	sections = slices.Compact(sections)
 	var out bytes.Buffer
-	if err := load(t, "", map[string]string{"DATABASE_URL": "postgres://h/db"}).Print(&out); err != nil {
+	vars := map[string]string{"DATABASE_URL": "postgres://h/db", "ROLLCALL_INVALIDATE_KEYS_USERS": "user:{id}"}
+	if err := load(t, "", vars).Print(&out); err != nil {
 		t.Fatal(err)
 	}
 	var printed yaml.Node

@@ -110,9 +110,10 @@ func follow(n *yaml.Node) *yaml.Node {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 func (l *loader) sections(c *Config, root *yaml.Node) {
-	kids := l.children(root, "", keys(reflect.TypeFor[Config](), "instance", "instances", "stores"))
+	kids := l.children(root, "", keys(reflect.TypeFor[Config](), "instance", "instances", "stores", invalidatePath))
 	l.instances(c, kids["instance"], kids["instances"])
 	l.stores(c, kids["stores"])
+	l.invalidate(c, kids[invalidatePath])
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		if key := v.Type().Field(i).Tag.Get("yaml"); key != "" {
@@ -243,6 +244,11 @@ func (l *loader) fill(v reflect.Value, path string, n *yaml.Node, shared bool) {
 	if n != nil {
 		kids = l.children(n, path, keys(v.Type()))
 	}
+	l.fillKids(v, path, kids, shared)
+}
+
+// fillKids is fill of a section that has been read.
+func (l *loader) fillKids(v reflect.Value, path string, kids map[string]*yaml.Node, shared bool) {
 	for i := range v.NumField() {
 		f, field := v.Type().Field(i), v.Field(i)
 		key := f.Tag.Get("yaml")

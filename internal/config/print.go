@@ -34,6 +34,7 @@ func (c *Config) Print(w io.Writer) error {
 		}
 	}
 	put(root, "audit", c.section("audit", c.Audit))
+	put(root, invalidatePath, c.invalidateNode())
 	put(root, "ingest", c.section("ingest", c.Ingest))
 	put(root, "log", c.section("log", c.Log))
 	put(root, "health", c.section("health", c.Health))
@@ -53,6 +54,24 @@ func put(mapping *yaml.Node, key string, value *yaml.Node) *yaml.Node {
 	k.SetString(key) // quotes a name such as "on"
 	mapping.Content = append(mapping.Content, &k, value)
 	return value
+}
+
+func (c *Config) invalidateNode() *yaml.Node {
+	n := c.section(invalidatePath, c.Invalidate)
+	put(n, "redis", c.section("invalidate.redis", c.Invalidate.Redis))
+	http := put(n, "http", &yaml.Node{Kind: yaml.SequenceNode})
+	for i, p := range c.Invalidate.HTTP {
+		http.Content = append(http.Content, c.section(purge(i), p))
+	}
+	keys := put(n, "keys", &yaml.Node{Kind: yaml.MappingNode})
+	for _, table := range slices.Sorted(maps.Keys(c.Invalidate.Keys)) {
+		list := node(reflect.ValueOf(c.Invalidate.Keys[table]), "")
+		if from := c.Origin(join(keysPath, table)); from != "" {
+			list.LineComment = "# " + from
+		}
+		put(keys, table, list)
+	}
+	return n
 }
 
 // section is a struct of settings as a mapping.
