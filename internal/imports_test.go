@@ -30,6 +30,7 @@ var allowed = map[string]string{
 	"internal/store":               "streams internal/projection",
 	"internal/schema":              "",
 	"internal/audit":               "streams internal/clerk internal/rawjson internal/projection internal/schema",
+	"internal/invalidate":          "streams internal/projection",
 	"internal/ingest":              "streams internal/clerk internal/publish",
 	"internal/stack/stacktest":     "internal/stack", // imported by tests only
 	"internal/emulator/state":      "",

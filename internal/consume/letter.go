@@ -19,7 +19,7 @@ func (s *session) sendLetter(ctx context.Context, m streams.Message, reason erro
 	if err != nil {
 		subject = streams.Subject{Resource: "unknown", Action: "unknown"}
 	}
-	name, epoch, sequence := s.sink.Name(), strconv.FormatInt(s.at.Epoch, 10), strconv.FormatUint(m.Sequence, 10)
+	name, epoch, sequence := letterName(s.sink), strconv.FormatInt(s.at.Epoch, 10), strconv.FormatUint(m.Sequence, 10)
 	header := withoutNATS(m.Header) // of the message in the log: batch, TTL, id
 	header.Set(streams.HeaderReason, oneLine(reason.Error()))
 	header.Set(streams.HeaderSink, name)
@@ -89,6 +89,15 @@ func getLetter(ctx context.Context, js jetstream.JetStream, names streams.Names,
 		return nil, nil
 	}
 	return m, err
+}
+
+// letterName is the sink that the letters are of: several readers of the log
+// may be one sink to them.
+func letterName(s Sink) string {
+	if named, ok := s.(interface{ LetterName() string }); ok {
+		return named.LetterName()
+	}
+	return s.Name()
 }
 
 const maxReason = 1 << 10 // bytes

@@ -73,6 +73,12 @@ func (r *Resource) textColumn(name string) error {
 // Fields are the columns between the braces.
 func (t Template) Fields() []string { return t.fields }
 
+// NeedsOnly reports whether one column's value, and the instance's id, are all
+// that it takes.
+func (t Template) NeedsOnly(column string) bool {
+	return !slices.ContainsFunc(t.fields, func(f string) bool { return f != column && f != InstanceField })
+}
+
 // String is the template as it was written.
 func (t Template) String() string {
 	return t.join(func(field string) string { return "{" + field + "}" })
