@@ -176,6 +176,7 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 	if err != nil {
 		return err
 	}
+	r.invalidate = d.config.RequireInvalidate() == nil
 	ln, err := d.listen()
 	if err != nil {
 		return err

@@ -33,9 +33,10 @@ import (
 
 // roles are what one process does.
 type roles struct {
-	ingest bool
-	stores []config.Store
-	audit  bool
+	ingest     bool
+	stores     []config.Store
+	audit      bool
+	invalidate bool
 }
 
 // parseRoles reads the roles that were asked for; none means all that the
@@ -49,6 +50,9 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 		}
 		if c.Audit.DatabaseURL != "" {
 			names = append(names, "audit")
+		}
+		if c.Invalidate.Configured() {
+			names = append(names, streams.SinkInvalidate)
 		}
 	}
 	wanted := map[string]bool{}
@@ -66,8 +70,10 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 			wanted[strings.TrimPrefix(name, "store/")] = true
 		case name == "audit":
 			r.audit = true
+		case name == streams.SinkInvalidate:
+			r.invalidate = true
 		default:
-			return r, cli.Usagef("there is no role %q; this release has ingest, store, store/NAME and audit", name)
+			return r, cli.Usagef("there is no role %q; this release has ingest, store, store/NAME, audit and invalidate", name)
 		}
 	}
 	mistakes := []error{c.RequireNATS()}
@@ -76,6 +82,9 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 	}
 	if r.audit {
 		mistakes = append(mistakes, c.RequireAudit())
+	}
+	if r.invalidate {
+		mistakes = append(mistakes, c.RequireInvalidate())
 	}
 	for name := range wanted {
 		mistakes = append(mistakes, c.RequireStore(name))
@@ -201,7 +210,12 @@ func (p *process) startSinks(ctx context.Context, g *errgroup.Group, keeper *bro
 		return err
 	}
 	if p.roles.audit {
-		return p.startAudit(ctx, all)
+		if err := p.startAudit(ctx, all); err != nil {
+			return err
+		}
+	}
+	if p.roles.invalidate {
+		return p.startInvalidate(ctx, all)
 	}
 	return nil
 }

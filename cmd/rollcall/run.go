@@ -25,6 +25,7 @@ Roles:
   store         keep all configured stores
   store/NAME    keep one
   audit         keep the audit log
+  invalidate    tell caches which keys went stale: Redis, NATS, HTTP
 
 NATS and the databases may come and go: a role that can't reach them is degraded,
 says so in /readyz, and goes on when they are back.`,

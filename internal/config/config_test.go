@@ -218,6 +218,10 @@ func TestInvalidate(t *testing.T) {
 	if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Invalidate{})); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
+	none := "rollcall.yaml:1:20: invalidate has nobody to tell; set REDIS_URL, name a URL under invalidate.http, or leave invalidate.nats on"
+	if err := load(t, "invalidate: {nats: false}", nil).RequireInvalidate(); err == nil || err.Error() != none {
+		t.Errorf("without targets: %v", err)
+	}
 	for _, c := range []struct {
 		file       string
 		vars       map[string]string

@@ -207,3 +207,15 @@ func (l *loader) redisURL(path, value string) {
 	}
 	l.url(path, value, "redis", "rediss", "unix")
 }
+
+// RequireInvalidate reports what the invalidate role lacks: somebody to tell.
+func (c *Config) RequireInvalidate() error {
+	v := c.Invalidate
+	if v.NATS || v.Redis.URL != "" || len(v.HTTP) > 0 {
+		return nil
+	}
+	return needs(&Mistake{
+		Where: nearest(c.from, c.file, "invalidate.nats").String(),
+		What:  "invalidate has nobody to tell; set REDIS_URL, name a URL under invalidate.http, or leave invalidate.nats on",
+	})
+}
