@@ -62,7 +62,7 @@ func targetsOf(c config.Invalidate, conn *broker.Conn, names streams.Names) (tar
 		targets = append(targets, invalidate.NewPublisher(conn, names))
 	}
 	if c.Redis.URL != "" {
-		t, err := invalidate.NewRedis(c.Redis.URL, c.Redis.Channel)
+		t, err := invalidate.NewRedis(c.Redis.URL, c.Redis.Channel, c.Redis.TLSCA)
 		if err != nil {
 			return nil, err
 		}

@@ -28,6 +28,7 @@ type Invalidate struct {
 // Redis is a cache whose keys are removed.
 type Redis struct {
 	URL     string `yaml:"url" env:"REDIS_URL" mask:"url" doc:"Redis (redis://…, rediss://…, unix://…; a cluster's node; ?master_name=… a sentinel) whose keys are removed"`
+	TLSCA   string `yaml:"tls_ca" doc:"path of a PEM file with the authorities that sign its certificate; unset: the system's"`
 	Channel string `yaml:"channel" default:"rollcall.invalidate" doc:"channel on which the keys are published too"`
 }
 

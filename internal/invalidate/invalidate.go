@@ -12,6 +12,7 @@
 package invalidate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,8 +130,8 @@ func (v *Invalidator) Apply(ctx context.Context, prepared any) error {
 	}
 	var failed error
 	for _, s := range v.sinks {
-		beside := *s // the process may be working for the target too
-		beside.lock.shared = true
+		// The process may be working for the target too.
+		beside := &Sink{v: v, target: s.target, lock: lock{key: s.lock.key, shared: true}, metrics: s.metrics}
 		if err := beside.invalidate(ctx, w.changes, nil, streams.Position{}); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.target.Name(), err))
 		}
@@ -259,8 +260,8 @@ func (s *Sink) sendPart(ctx context.Context, changes []change, position *put, to
 		}
 		// Of the position, it is another replica's now; of an entry, another
 		// target's process knows more.
-		if err := s.unmoved(ctx); err != nil || attempt == maxConflicts {
-			return errors.Join(err, errConflict)
+		if moved := s.unmoved(ctx); moved != nil || attempt == maxConflicts {
+			return cmp.Or(moved, err)
 		}
 	}
 }

@@ -14,10 +14,7 @@ import (
 func TestUser(t *testing.T) {
 	t.Parallel()
 	l, server := newLog(t), stacktest.Redis(t)
-	redis, err := NewRedis(server.URL, "rollcall.invalidate")
-	if err != nil {
-		t.Fatal(err)
-	}
+	redis := redisAt(t, server)
 	heard := make(chan *nats.Msg, 100)
 	sub, err := l.nc.ChanSubscribe("rollcall.invalidate.>", heard)
 	if err != nil {

@@ -2,11 +2,14 @@ package invalidate
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +25,7 @@ import (
 // a reader who loaded a value before can tell that it must not store it.
 type Redis struct {
 	url, channel string
+	roots        *x509.CertPool // nil: the system's
 
 	mu     sync.Mutex            // a redrive may send beside the log
 	client redis.UniversalClient // nil until the first Send
@@ -46,13 +50,24 @@ const (
 
 	maxPipeline  = 1000 // keys that are sent before an answer is awaited
 	maxPublished = 500  // keys in a message on the channel
-	redisWait    = 5 * time.Second
+	redisWait    = 3 * time.Second
 )
 
-// NewRedis makes one. It doesn't connect: a Redis that is away is trouble, a URL
-// that can't be read a mistake.
-func NewRedis(address, channel string) (*Redis, error) {
+// NewRedis makes one. ca is a PEM file with the authorities that sign the
+// server's certificate; "" for the system's. It doesn't connect: a Redis that is
+// away is trouble, a URL that can't be read a mistake.
+func NewRedis(address, channel, ca string) (*Redis, error) {
 	r := &Redis{url: address, channel: channel, doubtful: &atomic.Bool{}}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, fmt.Errorf("invalidate.redis.tls_ca: %w", err)
+		}
+		r.roots = x509.NewCertPool()
+		if !r.roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("invalidate.redis.tls_ca: %s holds no certificate in PEM", ca)
+		}
+	}
 	client, err := r.single()
 	if err != nil {
 		return nil, fmt.Errorf("invalidate.redis.url: %w", err)
@@ -189,7 +204,8 @@ func (r *Redis) connect(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, client.Close())
 	}
-	o.OnConnect, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = r.connected, redisWait, redisWait, true
+	o.OnConnect, o.TLSConfig = r.connected, r.trust(o.TLSConfig)
+	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = redisWait, redisWait, true
 	r.client = redis.NewClusterClient(o)
 	return client.Close()
 }
@@ -201,15 +217,25 @@ func (r *Redis) single() (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.OnConnect, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = r.connected, redisWait, redisWait, true
+		o.OnConnect, o.TLSConfig = r.connected, r.trust(o.TLSConfig)
+		o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled, o.MaxRetries = redisWait, redisWait, true, 1
 		return redis.NewFailoverClient(o), nil
 	}
 	o, err := redis.ParseURL(r.url)
 	if err != nil {
 		return nil, err
 	}
-	o.OnConnect, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = r.connected, redisWait, redisWait, true
+	o.OnConnect, o.TLSConfig = r.connected, r.trust(o.TLSConfig)
+	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled, o.MaxRetries = redisWait, redisWait, true, 1
 	return redis.NewClient(o), nil
+}
+
+// trust is a configuration of TLS that knows the authorities; nil without TLS.
+func (r *Redis) trust(c *tls.Config) *tls.Config {
+	if c != nil {
+		c.RootCAs = r.roots
+	}
+	return c
 }
 
 func (r *Redis) connected(context.Context, *redis.Conn) error {

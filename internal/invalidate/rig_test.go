@@ -142,6 +142,12 @@ func (r *recorder) keys() []string {
 	return distinct(r.sent)
 }
 
+func (r *recorder) breaks(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail = func([]streams.Invalidation) error { return err }
+}
+
 func (r *recorder) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,8 +157,25 @@ func (r *recorder) reset() {
 // process is an invalidate role, with a connection of its own.
 type process struct {
 	*Invalidator
-	status map[string]*status
-	stop   func()
+	status  map[string]*status
+	metrics *prometheus.Registry
+	stop    func()
+}
+
+// age of the oldest change that waits for a target, in seconds.
+func (p *process) age(target string) float64 {
+	families, err := p.metrics.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "rollcall_invalidate_oldest_waiting_seconds" && m.GetLabel()[0].GetValue() == target {
+				return m.GetGauge().GetValue()
+			}
+		}
+	}
+	return -1
 }
 
 type status struct {
@@ -201,7 +224,7 @@ func (l *log) run(o Options, targets ...Target) *process {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	p := &process{Invalidator: v, status: map[string]*status{}}
+	p := &process{Invalidator: v, status: map[string]*status{}, metrics: registry}
 	metrics := consume.NewMetrics(registry, consume.NewDeadLetters(registry))
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -291,3 +314,27 @@ func same(t *testing.T, what string, got []string, want ...string) {
 var errDown = errors.New("the target is down")
 
 func words(s string) []string { return strings.Fields(s) }
+
+func redisAt(t *testing.T, s *stacktest.RedisServer) *Redis {
+	t.Helper()
+	r, err := NewRedis(s.URL, "rollcall.invalidate", s.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// sink is one that nobody runs.
+func (l *log) sink(target Target) *Sink {
+	l.t.Helper()
+	conn, err := broker.Dial(broker.Options{Name: "test", URL: l.server.URL, Log: zap.NewNop()})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(conn.Close)
+	v, err := New(Options{Broker: conn, Keys: keys(), Targets: []Target{target}, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry())})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return v.Sinks()[0]
+}
