@@ -222,9 +222,10 @@ func (p *process) startSinks(ctx context.Context, g *errgroup.Group, keeper *bro
 
 // follow applies the log to a sink until the context ends.
 func (p *process) follow(ctx context.Context, all sinks, s consume.Sink, conn *broker.Conn) error {
+	part := p.health.Part(s.Name())
 	runner := consume.New(s, consume.Options{
 		Broker: conn, Names: p.names, Log: p.log, Metrics: all.metrics,
-		Status: p.health.Part(s.Name()), NoStream: all.keeper.Look,
+		Status: part, Filling: part.Filling, NoStream: all.keeper.Look,
 	})
 	select { // a stream that is just being made is no trouble
 	case <-all.keeper.Kept():

@@ -48,6 +48,12 @@ type Sink interface {
 	Commit(ctx context.Context, work any, from, to streams.Position, pending uint64, deadLetters int) error
 }
 
+// Tidier is a Sink with work of its own that no message asks for.
+type Tidier interface {
+	// Tidy does it; it is called every so often, by the replica that works.
+	Tidy(context.Context) error
+}
+
 func isMoved(err error) bool {
 	var m interface{ Moved() bool }
 	return errors.As(err, &m) && m.Moved()
@@ -83,6 +89,11 @@ type Options struct {
 	// Lease is how long a worker that vanished keeps its replicas waiting;
 	// 0 means 3 s.
 	Lease time.Duration
+	// Filling is told what a Filler lacks while it is being filled, and nothing once
+	// it is done; nil tells nobody.
+	Filling func(what []string)
+	// TidyEvery is how often a Tidier tidies; 0 means every minute.
+	TidyEvery time.Duration
 }
 
 // Runner applies the log to one sink.
@@ -91,6 +102,8 @@ type Runner struct {
 	sink    Sink
 	metrics sinkMetrics
 	hint    *hint
+	health  *health
+	reading reading
 }
 
 // New makes a runner.
@@ -98,8 +111,15 @@ func New(s Sink, o Options) *Runner {
 	if o.Lease == 0 {
 		o.Lease = 3 * time.Second
 	}
+	if o.Filling == nil {
+		o.Filling = func([]string) {}
+	}
+	if o.TidyEvery == 0 {
+		o.TidyEvery = time.Minute
+	}
 	o.Log = o.Log.With(zap.String("sink", s.Name()))
-	return &Runner{Options: o, sink: s, metrics: o.Metrics.of(s.Name()), hint: newHint(s.Name())}
+	m := o.Metrics.of(s.Name())
+	return &Runner{Options: o, sink: s, metrics: m, hint: newHint(s.Name()), health: &health{status: o.Status, gauge: m.degraded}}
 }
 
 // errReadAgain ends a session that can't go on as it is, without being trouble.
@@ -141,15 +161,8 @@ func (r *Runner) turn(ctx context.Context, fine func()) error {
 	return err
 }
 
-func (r *Runner) degraded(err error) {
-	r.metrics.degraded.Set(1)
-	r.Status.Degraded(err.Error())
-}
-
-func (r *Runner) well() {
-	r.metrics.degraded.Set(0)
-	r.Status.OK()
-}
+func (r *Runner) degraded(err error) { r.health.set(r.reading, err.Error()) }
+func (r *Runner) well()              { r.health.set(r.reading, "") }
 
 func isNoStream(err error) bool {
 	return errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) ||

@@ -12,6 +12,7 @@ import (
 // Metrics of all sinks in the process.
 type Metrics struct {
 	lagEvents, lagSeconds, degraded, working *prometheus.GaugeVec
+	fillPosition, fillEnd                    *prometheus.GaugeVec
 	events, rewinds                          *prometheus.CounterVec
 	batch, visible                           *prometheus.HistogramVec
 	deadLetters                              *prometheus.CounterVec
@@ -36,15 +37,17 @@ func NewMetrics(r prometheus.Registerer, deadLetters *prometheus.CounterVec) *Me
 		return v
 	}
 	return &Metrics{
-		lagEvents:   gauge("lag_events", "Events of the sink's subjects that are stored and not applied yet."),
-		lagSeconds:  gauge("lag_seconds", "Age of the last applied event while others wait; 0 where none do."),
-		degraded:    gauge("degraded", "1 while the sink is in trouble and retries."),
-		working:     gauge("working", "1 while this process holds the sink's lease; 0 on a standby."),
-		events:      counter("events_total", "Events applied."),
-		rewinds:     counter("rewinds_total", "Times that the sink began the log anew because the stream wasn't the one it knew."),
-		batch:       histogram("batch_size", "Events applied in one transaction.", prometheus.ExponentialBuckets(1, 2, 10)),
-		visible:     histogram("visible_seconds", "From an event's receipt to its effect being visible.", prometheus.ExponentialBuckets(0.001, 2, 18)),
-		deadLetters: deadLetters,
+		lagEvents:    gauge("lag_events", "Events of the sink's subjects that are stored and not applied yet."),
+		lagSeconds:   gauge("lag_seconds", "Age of the last applied event while others wait; 0 where none do."),
+		degraded:     gauge("degraded", "1 while the sink is in trouble and retries."),
+		working:      gauge("working", "1 while this process holds the sink's lease; 0 on a standby."),
+		fillPosition: gauge("fill_position", "While columns or tables that came late are filled: the sequence up to which the log was read again."),
+		fillEnd:      gauge("fill_end", "While columns or tables that came late are filled: the sequence at which that ends; 0 while nothing is filled."),
+		events:       counter("events_total", "Events applied."),
+		rewinds:      counter("rewinds_total", "Times that the sink began the log anew because the stream wasn't the one it knew."),
+		batch:        histogram("batch_size", "Events applied in one transaction.", prometheus.ExponentialBuckets(1, 2, 10)),
+		visible:      histogram("visible_seconds", "From an event's receipt to its effect being visible.", prometheus.ExponentialBuckets(0.001, 2, 18)),
+		deadLetters:  deadLetters,
 	}
 }
 
@@ -60,6 +63,8 @@ type sinkMetrics struct {
 	lagEvents, lagSeconds, degraded, working prometheus.Gauge
 	events, rewinds, deadLetters             prometheus.Counter
 	batch, visible                           prometheus.Observer
+	fillPosition, fillEnd                    prometheus.Gauge
+	quiet                                    bool // a second reading: its events were counted when they were read first
 }
 
 func (m *Metrics) of(sink string) sinkMetrics {
@@ -67,10 +72,14 @@ func (m *Metrics) of(sink string) sinkMetrics {
 		m.lagEvents.WithLabelValues(sink), m.lagSeconds.WithLabelValues(sink), m.degraded.WithLabelValues(sink), m.working.WithLabelValues(sink),
 		m.events.WithLabelValues(sink), m.rewinds.WithLabelValues(sink), m.deadLetters.WithLabelValues(sink),
 		m.batch.WithLabelValues(sink), m.visible.WithLabelValues(sink),
+		m.fillPosition.WithLabelValues(sink), m.fillEnd.WithLabelValues(sink), false,
 	}
 }
 
 func (m *sinkMetrics) lag(events uint64, applied time.Time) {
+	if m.quiet {
+		return
+	}
 	m.lagEvents.Set(float64(events))
 	if events == 0 || applied.IsZero() {
 		m.lagSeconds.Set(0)
@@ -80,6 +89,9 @@ func (m *sinkMetrics) lag(events uint64, applied time.Time) {
 }
 
 func (m *sinkMetrics) committed(messages []streams.Message) {
+	if m.quiet {
+		return
+	}
 	m.events.Add(float64(len(messages)))
 	m.batch.Observe(float64(len(messages)))
 	now := time.Now()

@@ -17,6 +17,7 @@ import (
 
 const (
 	maxBatch      = 1024    // messages a transaction
+	maxFillBatch  = 256     // the same of a fill: what goes on waits for it
 	maxBatchBytes = 4 << 20 // bytes of messages a transaction
 	readAhead     = 4 << 20 // bytes that JetStream may send before they are asked for
 	watchEvery    = time.Second
@@ -37,30 +38,24 @@ func (r *Runner) session(ctx, outer context.Context, fine func()) error {
 	if err != nil {
 		return err
 	}
-	consumer, err := js.OrderedConsumer(ctx, r.Names.Stream(), jetstream.OrderedConsumerConfig{
-		NamePrefix:     r.sink.Name() + "-" + nuid.Next()[16:], // replicas may overlap for a moment
-		FilterSubjects: r.sink.Subjects(),
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    at.Sequence + 1,
-	})
-	if err != nil {
-		return fmt.Errorf("read the log: %w", err)
+	s := &session{Runner: r, js: js, generation: generation, at: at, batch: maxBatch}
+	if err := s.open(ctx); err != nil {
+		return err
 	}
-	defer r.forget(js, consumer)
+	defer r.forget(js, s.consumer)
 	r.hint.set(at) // the one that is written may be ahead: the sink was rewound, or restored
 	fine()
 	r.well()
 
-	s := &session{Runner: r, js: js, consumer: consumer, generation: generation, at: at}
 	g, ctx := errgroup.WithContext(ctx)
-	arrived := make(chan streams.Message, maxBatch)
-	prepared := make(chan batch, 1)
-	idle := make(chan streams.Position, 1)
-	g.Go(func() error { return s.read(ctx, arrived) })
-	g.Go(func() error { return s.prepare(ctx, arrived, prepared) })
-	g.Go(func() error { return s.commitAll(ctx, prepared, idle) })
-	g.Go(func() error { return s.watch(ctx, idle) })
+	s.work(ctx, g)
 	g.Go(func() error { return r.hint.write(ctx, r.Broker, r.Names.StateBucket()) })
+	if f, ok := r.sink.(Filler); ok {
+		g.Go(func() error { return s.fill(ctx, f) })
+	}
+	if t, ok := r.sink.(Tidier); ok {
+		g.Go(func() error { return r.tidy(ctx, t) })
+	}
 	err = g.Wait()
 	if outer.Err() != nil {
 		r.hint.flush(r.Broker, r.Names.StateBucket())
@@ -73,12 +68,39 @@ type session struct {
 	js         jetstream.JetStream
 	consumer   jetstream.Consumer
 	generation uint64
+	batch      int    // messages a transaction, at most
+	end        uint64 // the sequence at which reading ends; 0 for never
 
 	delivered, committed atomic.Uint64 // messages
 
 	mu      sync.Mutex
 	at      streams.Position // written by the committer only
 	failing bool             // the committer's own
+}
+
+// open begins to read behind the position.
+func (s *session) open(ctx context.Context) (err error) {
+	s.consumer, err = s.js.OrderedConsumer(ctx, s.Names.Stream(), jetstream.OrderedConsumerConfig{
+		NamePrefix:     s.sink.Name() + "-" + nuid.Next()[16:], // replicas may overlap for a moment
+		FilterSubjects: s.sink.Subjects(),
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:    s.at.Sequence + 1,
+	})
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	return nil
+}
+
+// work reads, prepares and commits, in goroutines of the group.
+func (s *session) work(ctx context.Context, g *errgroup.Group) {
+	arrived := make(chan streams.Message, maxBatch)
+	prepared := make(chan batch, 1)
+	idle := make(chan streams.Position, 1)
+	g.Go(func() error { return s.read(ctx, arrived) })
+	g.Go(func() error { return s.prepare(ctx, arrived, prepared) })
+	g.Go(func() error { return s.commitAll(ctx, prepared, idle) })
+	g.Go(func() error { return s.watch(ctx, idle) })
 }
 
 func (s *session) position() streams.Position {
@@ -151,13 +173,13 @@ func (s *session) prepare(ctx context.Context, arrived <-chan streams.Message, p
 		var b batch
 		select {
 		case m := <-arrived:
-			b.messages = append(make([]streams.Message, 0, min(len(arrived)+1, maxBatch)), m)
+			b.messages = append(make([]streams.Message, 0, min(len(arrived)+1, s.batch)), m)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		size := len(b.messages[0].Data)
 	fill:
-		for len(b.messages) < maxBatch && size < maxBatchBytes {
+		for len(b.messages) < s.batch && size < maxBatchBytes {
 			select {
 			case m := <-arrived:
 				b.messages = append(b.messages, m)
@@ -192,6 +214,9 @@ func (s *session) commitAll(ctx context.Context, prepared <-chan batch, idle <-c
 		}
 		if err != nil {
 			return err
+		}
+		if s.end > 0 && s.at.Sequence >= s.end {
+			return errEnd
 		}
 	}
 }

@@ -198,6 +198,7 @@ type status struct {
 	mu       sync.Mutex
 	degraded []string
 	well     bool
+	filling  []string
 }
 
 func (s *status) OK() {
@@ -210,6 +211,12 @@ func (s *status) Degraded(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.degraded, s.well = append(s.degraded, reason), false
+}
+
+func (s *status) fills(what []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filling = what
 }
 
 func (s *status) now() (well bool, reasons string) {
@@ -228,7 +235,7 @@ type process struct {
 }
 
 // run starts a runner; it is stopped at the test's end at the latest.
-func (l *log) run(s Sink) *process {
+func (l *log) run(s Sink, change ...func(*Options)) *process {
 	l.t.Helper()
 	logger := zaptest.NewLogger(l.t, zaptest.Level(zap.WarnLevel))
 	conn, err := broker.Dial(broker.Options{Name: "test", URL: l.server.URL, Log: logger})
@@ -237,15 +244,19 @@ func (l *log) run(s Sink) *process {
 	}
 	registry := prometheus.NewRegistry()
 	p := &process{status: &status{}, conn: conn, noStream: make(chan struct{}, 1)}
-	p.Runner = New(s, Options{
-		Broker: conn, Log: logger, Metrics: NewMetrics(registry, NewDeadLetters(registry)), Status: p.status, Lease: 2 * time.Second,
+	o := Options{
+		Broker: conn, Log: logger, Metrics: NewMetrics(registry, NewDeadLetters(registry)), Status: p.status, Filling: p.status.fills, Lease: 2 * time.Second,
 		NoStream: func() {
 			select {
 			case p.noStream <- struct{}{}:
 			default:
 			}
 		},
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	p.Runner = New(s, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()

@@ -11,7 +11,8 @@ import (
 
 // Apply writes prepared work in one transaction under the writer lock, and
 // leaves the position where it is: what is applied so lies behind it, as a dead
-// letter does. Of messages that were applied before nothing changes. Errors are
+// letter does. Of messages that were applied before nothing changes, but for what
+// their rows lack of them: a letter may come from filling a column. Errors are
 // those of Commit; Moved says that the schema isn't the one that work was
 // prepared for.
 func (s *Store) Apply(ctx context.Context, work any) error {
@@ -25,6 +26,7 @@ func (s *Store) Apply(ctx context.Context, work any) error {
 	if w.layout != s.layout() {
 		return errMoved{"the schema holds more than the configuration says"}
 	}
+	w.again = true
 	return s.transact(ctx, w, w.epoch, func(pg *pgconn.PgConn) error {
 		if _, err := pg.Exec(ctx, "begin; "+s.lockSQL()).ReadAll(); err != nil {
 			return s.explain(ctx, err)

@@ -26,7 +26,7 @@ const (
 func (s *Store) Commit(ctx context.Context, work any, from, to streams.Position, pending uint64, deadLetters int) error {
 	w, _ := work.(*Work)
 	return s.transact(ctx, w, from.Epoch, func(pg *pgconn.PgConn) error {
-		return s.beginMoving(ctx, pg, from, to, pending, deadLetters)
+		return s.beginMoving(ctx, pg, s.keyOf(w), from, to, pending, deadLetters)
 	})
 }
 
@@ -54,7 +54,7 @@ func (s *Store) transact(ctx context.Context, w *Work, epoch int64, begin func(*
 
 // beginMoving opens the transaction, takes the writer lock and moves the
 // position.
-func (s *Store) beginMoving(ctx context.Context, pg *pgconn.PgConn, from, to streams.Position, pending uint64, deadLetters int) error {
+func (s *Store) beginMoving(ctx context.Context, pg *pgconn.PgConn, key int64, from, to streams.Position, pending uint64, deadLetters int) error {
 	complete := "complete_since"
 	switch {
 	case to.Sequence == 0:
@@ -62,15 +62,12 @@ func (s *Store) beginMoving(ctx context.Context, pg *pgconn.PgConn, from, to str
 	case pending == 0:
 		complete = "coalesce(complete_since, now())"
 	}
-	at := "null"
-	if !to.Time.IsZero() {
-		at = to.Time.UTC().Format("'2006-01-02T15:04:05.000000Z'")
-	}
 	results, err := pg.Exec(ctx, fmt.Sprintf(`begin; %s;
-update %s.sync_status set epoch = %d, position = %d, position_time = %s, lag = %d, dead_letters = dead_letters + %d, complete_since = %s, updated_at = now()
-where store = %s and epoch = %d and position = %d`,
-		s.lockSQL(), s.schema, to.Epoch, to.Sequence, at, pending, deadLetters, complete,
-		literal(s.o.Name), from.Epoch, from.Sequence)).ReadAll()
+update %s.sync_status set epoch = %[3]d, position = %[4]d, position_time = %[5]s, columns_epoch = %[3]d, columns_position = %[4]d, columns_time = %[5]s,
+lag = %[6]d, dead_letters = dead_letters + %[7]d, complete_since = %[8]s, updated_at = now()
+where store = %[9]s and epoch = %[10]d and position = %[11]d and columns_key = %[12]d`,
+		s.lockSQL(), s.schema, to.Epoch, to.Sequence, timeLiteral(to.Time), pending, deadLetters, complete,
+		literal(s.o.Name), from.Epoch, from.Sequence, key)).ReadAll()
 	if missing(err) {
 		s.prepared = false
 		return errMoved{"the store's tables are gone"}
@@ -79,7 +76,7 @@ where store = %s and epoch = %d and position = %d`,
 		return s.explain(ctx, err)
 	}
 	if results[len(results)-1].CommandTag.RowsAffected() != 1 {
-		return errMoved{"the position is another replica's by now"}
+		return errMoved{"the position is another replica's by now, or the columns that are written are others"}
 	}
 	return nil
 }
@@ -144,7 +141,11 @@ func (s *Store) send(p *pgconn.Pipeline, w *Work, epoch int64) (sent []statement
 		}
 	}
 	for _, t := range w.contents {
-		send(t.writer.contents, t.writer.resource.Table, t)
+		sql := t.writer.contents
+		if w.again {
+			sql = t.writer.again
+		}
+		send(sql, t.writer.resource.Table, t)
 	}
 	for _, table := range w.touched {
 		p.SendQueryParams(w.layout.sql.sweep(table), nil, nil, nil, nil)
@@ -254,5 +255,20 @@ type errMoved struct{ why string }
 
 func (e errMoved) Error() string { return e.why }
 func (errMoved) Moved() bool     { return true }
+
+// timeLiteral is null for the zero time.
+func timeLiteral(t time.Time) string {
+	if t.IsZero() {
+		return "null"
+	}
+	return t.UTC().Format("'2006-01-02T15:04:05.000000Z'")
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
 
 func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // withForeignKeys is a store whose service holds users and memberships by
@@ -98,6 +101,38 @@ func TestHeldByAnOpenTransaction(t *testing.T) {
 	}
 	execute(t, service, `commit`)
 	f.want("user_1|true", `select id, deleted_at is not null from clerk.users where id = 'user_1'`)
+}
+
+// What was held goes once nothing holds it any more, and what still is held
+// doesn't keep others.
+func TestTidy(t *testing.T) {
+	t.Parallel()
+	f, _ := withForeignKeys(t, OnDeleteHard, "")
+	execute(t, f.db, `insert into public.orders select clerk.ensure_user('user_' || i) from generate_series(1, 150) i`)
+	var deletes []streams.Message
+	for i := range 150 {
+		deletes = append(deletes, event(uint64(101+i), fmt.Sprint("msg_", 101+i), "user.deleted", t0, map[string]any{"id": fmt.Sprint("user_", 1+i)}))
+	}
+	f.apply(deletes...)
+	f.next = 300
+	tidy := func(want string) {
+		t.Helper()
+		if err := f.Tidy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.want(want, `select count(*), count(deleted_at) from clerk.users`)
+	}
+	tidy("150|150")
+	execute(t, f.db, `delete from public.orders where user_id <> 'user_2'`)
+	if err := f.Tidy(t.Context()); err != nil { // where it is among the first hundred, the rest are the next time's
+		t.Fatal(err)
+	}
+	tidy("1|1")
+	tidy("1|1")
+	execute(t, f.db, `delete from public.orders`)
+	tidy("0|0")
+	f.event("user.updated", 9, `{"id":"user_2","first_name":"Zombie","updated_at":9}`)
+	f.want("0", `select count(*) from clerk.users`)
 }
 
 // What went with its parent isn't forgotten: an older event of it that names

@@ -18,6 +18,8 @@ type layout struct {
 	decoder   *projection.Decoder
 	sql       statements
 	writers   []*writer
+	columns   []string // as table.column, sorted
+	key       int64    // of columns
 }
 
 func (s *Store) layout() *layout { return s.laid.Load() }
@@ -36,6 +38,7 @@ func (s *Store) lay(resources []*projection.Resource) {
 	for _, r := range append(projection.Concerned(resources), resources...) {
 		l.writers = append(l.writers, l.sql.writer(r))
 	}
+	l.columns, l.key = columnsOf(resources)
 	s.laid.Store(l)
 }
 

@@ -36,4 +36,8 @@ func (m *Metrics) replaced(store string, n int) {
 	}
 }
 
-func (m *Metrics) unknown(store string) { m.unknownTypes.WithLabelValues(store).Inc() }
+func (m *Metrics) unknown(store string, n int) {
+	if n > 0 {
+		m.unknownTypes.WithLabelValues(store).Add(float64(n))
+	}
+}

@@ -294,9 +294,9 @@ func (s *Store) missingIndexes(c *catalog, r *projection.Resource) (statements [
 }
 
 // incomplete notes a table or a column that came too late for the events that
-// have been applied.
+// have been applied: it has to be filled from the log's start.
 func (s *Store) incomplete(what string) string {
-	return fmt.Sprintf(`update %s.sync_status set incomplete = array_append(array_remove(incomplete, %[2]s), %[2]s) where position > 0`, s.schema, literal(what))
+	return fmt.Sprintf(`update %s.sync_status set incomplete = array_append(array_remove(incomplete, %[2]s), %[2]s), %s where epoch > 0`, s.schema, literal(what), fillFromStart)
 }
 
 // createTable is the table with its comments.

@@ -605,13 +605,19 @@ func newModelStore(t *testing.T, onDelete string, change ...func(*Options)) mode
 	return modelStore{f}
 }
 
-// difference delivers the facts in batches and compares the rows with the model's.
-func (m modelStore) difference(ctx context.Context, facts []*fact, batches [][]*fact) (string, error) {
+// empty takes all rows away; the store lacks nothing then.
+func (m modelStore) empty(ctx context.Context) error {
 	var empty strings.Builder
 	for table := range kinds {
 		fmt.Fprintf(&empty, "delete from clerk.%s; ", table)
 	}
-	if _, err := m.db.Exec(ctx, empty.String()+`delete from clerk.tombstones`); err != nil {
+	_, err := m.db.Exec(ctx, empty.String()+`delete from clerk.tombstones; update clerk.sync_status set incomplete = '{}'`)
+	return err
+}
+
+// difference delivers the facts in batches and compares the rows with the model's.
+func (m modelStore) difference(ctx context.Context, facts []*fact, batches [][]*fact) (string, error) {
+	if err := m.empty(ctx); err != nil {
 		return "", err
 	}
 	for _, batch := range batches {
@@ -630,6 +636,10 @@ func (m modelStore) difference(ctx context.Context, facts []*fact, batches [][]*
 		}
 		m.at = to
 	}
+	return m.compare(ctx, facts)
+}
+
+func (m modelStore) compare(ctx context.Context, facts []*fact) (string, error) {
 	got, err := readRows(ctx, m.db)
 	if err != nil {
 		return "", err

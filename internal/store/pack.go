@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -21,6 +20,7 @@ type Work struct {
 	replaced  int      // characters that Postgres can't store
 	touched   []string // tables in which rows may be deleted
 	epoch     int64    // of the messages
+	again     bool     // what has these versions already is written too
 }
 
 // empty reports whether there is nothing to write.
@@ -261,5 +261,3 @@ func (a *array) param() param {
 	binary.BigEndian.PutUint32(a.b[12:], a.n)
 	return param{a.array, a.b}
 }
-
-func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }

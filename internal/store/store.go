@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,7 @@ type Options struct {
 	Schema             string
 	Resources          []string            // by table; none means all
 	Include, Exclude   map[string][]string // by table: columns beside, and out of, those that are on
-	Tenancy            bool                // the tables have policies, which bind all but the writer and the owner
+	Tenancy            bool                // row-level security on the store's own tables
 	OnDelete           string              // OnDeleteTombstone, OnDeleteHard or OnDeleteKeep; "" means tombstone
 	InstanceID         string              // the only one followed; "" follows all
 	Names              streams.Names
@@ -156,7 +157,8 @@ func (s *Store) Subjects() []string {
 }
 
 // Position reads how far the store has come. The first time it makes or checks
-// the schema.
+// the schema; where somebody else has written before, it finds out what is
+// incomplete since.
 func (s *Store) Position(ctx context.Context) (streams.Position, error) {
 	if !s.prepared {
 		if err := s.Migrate(ctx); err != nil {
@@ -164,20 +166,29 @@ func (s *Store) Position(ctx context.Context) (streams.Position, error) {
 		}
 		s.prepared = true
 	}
-	var p streams.Position
-	var at *int64
-	err := s.pool.QueryRow(ctx, `select epoch, position, (extract(epoch from position_time) * 1000000)::bigint from `+s.schema+`.sync_status where store = $1`, s.o.Name).
-		Scan(&p.Epoch, &p.Sequence, &at)
+	p, ours, err := s.readPosition(ctx)
+	if err == nil && !ours {
+		if err = s.takeOver(ctx); err == nil {
+			p, _, err = s.readPosition(ctx)
+		}
+	}
 	if errors.Is(err, pgx.ErrNoRows) || missing(err) {
 		s.prepared = false // dropped under our feet: make it again
 	}
+	return p, err
+}
+
+// readPosition reads the position; ours tells whether this store's own writer,
+// or one that writes the same columns, has moved it there.
+func (s *Store) readPosition(ctx context.Context) (p streams.Position, ours bool, err error) {
+	var at *time.Time
+	err = s.pool.QueryRow(ctx, `select epoch, position, position_time, columns_key = $2 and columns_epoch = epoch and columns_position = position
+from `+s.schema+`.sync_status where store = $1`, s.o.Name, s.layout().key).Scan(&p.Epoch, &p.Sequence, &at, &ours)
 	if err != nil {
-		return p, fmt.Errorf("read %s.sync_status: %w", s.o.Schema, err)
+		return p, false, fmt.Errorf("read %s.sync_status: %w", s.o.Schema, err)
 	}
-	if at != nil {
-		p.Time = fromMicros(*at)
-	}
-	return p, nil
+	p.Time = orZero(at)
+	return p, ours, nil
 }
 
 // missing tells that a table, a column or the schema isn't there.
@@ -198,7 +209,14 @@ func stateOf(err error) string {
 // Prepare decodes and folds messages of one epoch. Work of another type than
 // *Work isn't ours.
 func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
-	var rejected map[int]error
+	w, rejected, unknown := s.prepare(messages, nil)
+	s.o.Metrics.unknown(s.o.Name, unknown)
+	return w, rejected
+}
+
+// prepare decodes and folds messages, and leaves out contents of tables that
+// aren't wanted. It counts those of types that the store doesn't know.
+func (s *Store) prepare(messages []streams.Message, unwanted func(*projection.Resource) bool) (w *Work, rejected map[int]error, unknown int) {
 	l := s.layout()
 	batch := l.decoder.Begin()
 	defer batch.Release() // the work has its own copy
@@ -211,12 +229,16 @@ func (s *Store) Prepare(messages []streams.Message) (any, map[int]error) {
 			}
 			rejected[i] = err
 		case !known:
-			s.o.Metrics.unknown(s.o.Name)
+			unknown++
 		}
 	}
-	w := s.pack(l, batch.Fold())
+	folded := batch.Fold()
+	if unwanted != nil {
+		maps.DeleteFunc(folded.Contents, func(r *projection.Resource, _ []*projection.Change) bool { return unwanted(r) })
+	}
+	w = s.pack(l, folded)
 	if len(messages) > 0 {
 		w.epoch = messages[0].Epoch
 	}
-	return w, rejected
+	return w, rejected, unknown
 }

@@ -20,6 +20,7 @@ const (
 type writer struct {
 	resource *projection.Resource
 	contents string    // upsert of contents; parameters of packContents, then the epoch
+	again    string    // the same, of those too whose version the row has already
 	bury     string    // tombstones; parameters of packDeletions, then the epoch
 	remove   string    // the deleted rows themselves; the same parameters; "" where they aren't kept
 	cascades []cascade // rows whose parent of this resource was deleted; the same parameters
@@ -47,7 +48,7 @@ func (s statements) writer(r *projection.Resource) *writer {
 			}
 		}
 		if child == r {
-			w.contents, w.remove = s.upsert(r), s.remove(r)
+			w.contents, w.again, w.remove = s.upsert(r, ">"), s.upsert(r, ">="), s.remove(r)
 		}
 	}
 	return w
@@ -62,7 +63,10 @@ func (s statements) sweep(table string) string {
 // upsert writes contents: the greater version wins. deleted_at is worked out
 // anew from the tombstones of the entity and of its parents, and with it
 // whether personal columns are kept.
-func (s statements) upsert(r *projection.Resource) string {
+//
+// A row's columns are those of the event whose version it has. So the same with
+// >= for newer changes nothing but what the row lacks of that event.
+func (s statements) upsert(r *projection.Resource, newer string) string {
 	var names, params, values, sets []string
 	for i, c := range r.Columns {
 		names = append(names, c.Name)
@@ -90,9 +94,9 @@ select %[4]s, r.version, r.instance_id, r.source, r.stream_seq, d.deleted_at, no
 from unnest(%[6]s) as r(%[3]s, version, instance_id, source, stream_seq)
 cross join lateral (select %[7]s offset 0) as d(deleted_at)
 on conflict (id) do update set %[8]s
-where excluded.version > t.version`,
+where excluded.version %[9]s t.version`,
 		s.schema, r.Table, strings.Join(names, ", "), strings.Join(values, ", "), len(r.Columns)+5,
-		strings.Join(params, ", "), s.deletedAt(r), strings.Join(sets, ", "))
+		strings.Join(params, ", "), s.deletedAt(r), strings.Join(sets, ", "), newer)
 }
 
 // deletedAt looks the tombstones up by key, row by row: as a join, the
@@ -133,6 +137,22 @@ func (s statements) cascade(child *projection.Resource, column string) string {
 	return fmt.Sprintf(`update %[1]s.%[2]s as t set %[4]s
 from %[3]s
 where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at)`, s.schema, child.Table, deletionRows, s.marks(child, "r", "$6"), column)
+}
+
+// clear takes away what is personal in deleted rows, where a writer that doesn't
+// know all columns has left it; "" where nothing is.
+func (s statements) clear(r *projection.Resource) string {
+	var personal, sets []string
+	for _, c := range r.Columns {
+		if c.Personal {
+			personal, sets = append(personal, c.Name), append(sets, c.Name+" = null")
+		}
+	}
+	if s.keep || len(personal) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(`update %s.%s set %s where deleted_at is not null and num_nonnulls(%s) > 0`,
+		s.schema, r.Table, strings.Join(sets, ", "), strings.Join(personal, ", "))
 }
 
 // marks are what a deletion sets.

@@ -46,6 +46,7 @@ type Part struct {
 	degraded bool
 	reason   string // while degraded
 	since    time.Time
+	filling  []string
 }
 
 // Part is the part called name; the first call makes it.
@@ -87,6 +88,15 @@ func (p *Part) Degraded(reason string) {
 		p.since = time.Now()
 	}
 	p.reported, p.degraded, p.reason = true, true, reason
+}
+
+// Filling says what the part still fills, as table or table.column; nothing once
+// it is done. The part works meanwhile: what it has is right.
+func (p *Part) Filling(what []string) {
+	h := p.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p.filling = what
 }
 
 // SetTaking says whether the process takes traffic: it listens, and neither
@@ -138,6 +148,8 @@ type partReport struct {
 	Status string    `json:"status"`
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
+	// Incomplete is what is still being filled.
+	Incomplete []string `json:"incomplete,omitempty"`
 }
 
 func (h *Health) report() report {
@@ -145,7 +157,7 @@ func (h *Health) report() report {
 	defer h.mu.Unlock()
 	r := report{Status: "ok", Taking: h.taking, Reason: h.reason, Parts: map[string]partReport{}}
 	for name, p := range h.parts {
-		part := partReport{Status: "ok", Since: p.since.UTC().Truncate(time.Millisecond), Reason: p.reason}
+		part := partReport{Status: "ok", Since: p.since.UTC().Truncate(time.Millisecond), Reason: p.reason, Incomplete: p.filling}
 		if p.degraded {
 			part.Status, r.Status = "degraded", "degraded"
 		}
