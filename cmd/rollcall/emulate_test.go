@@ -61,6 +61,53 @@ func TestSoakEmulate(t *testing.T) {
 	gone(t, dir)
 }
 
+// Stores that hold different resources and columns of one log, and delete
+// differently, all end as Clerk is.
+func TestSoakStoresOfOneClerk(t *testing.T) {
+	t.Parallel()
+	config := filepath.Join(t.TempDir(), "rollcall.yaml")
+	err := os.WriteFile(config, []byte(`stores:
+  app: {on_delete: hard}
+  orders:
+    schema: orders
+    resources: [users, organizations, organization_memberships]
+    include: {users: [private_metadata], organizations: [private_metadata]}
+    exclude: {users: [phone, phone_numbers, external_accounts], organizations: [members_count]}
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, dir := devProc(t)
+	dev.args = append(dev.args, "--emulate", "--config", config)
+	env := dev.start().ready(dir)
+	clerk := &emulatedClerk{t, env}
+	clerk.put("/_emu/traffic", `{"rate":0}`)
+	clerk.put("/_emu/chaos", `{"duplicate":0.2,"reorder":0.3,"delay":0.2,"delay_ms":500,"burst":0.05,"equal_updated_at":0.1}`)
+	clerk.changes(sized(1_500, 50_000))
+	clerk.settled()
+
+	store := devPipeline(t, env)
+	for schema, tables := range map[string]int{"clerk": 12, "orders": 3} {
+		store.caughtUpIn(schema)
+		code, text := clerk.verify("--schema", schema)
+		var report struct{ Resources []struct{ Kept bool } }
+		if err := json.Unmarshal(text, &report); err != nil {
+			t.Fatalf("clerkemu verify exits %d: %v: %s", code, err, text)
+		}
+		kept := 0
+		for _, r := range report.Resources {
+			if r.Kept {
+				kept++
+			}
+		}
+		if code != 0 || kept != tables {
+			t.Errorf("schema %s: clerkemu verify exits %d, %d tables compared, want %d:\n%s", schema, code, kept, tables, text)
+		}
+	}
+	dev.stops()
+	gone(t, dir)
+}
+
 // A Clerk that is killed and started again goes on from what it had saved, with
 // the keys that it had.
 func TestEmulateStartsAgain(t *testing.T) {
@@ -168,9 +215,9 @@ func (c *emulatedClerk) settled() {
 
 type difference struct{ Resource, ID, Kind, Reason string }
 
-func (c *emulatedClerk) verify() (code int, report []byte) {
+func (c *emulatedClerk) verify(flags ...string) (code int, report []byte) {
 	c.t.Helper()
-	verify := exec.CommandContext(c.t.Context(), clerkemu(c.t), "verify", "--url", c.env["CLERK_API_URL"], "--database-url", c.env["DATABASE_URL"], "--json")
+	verify := exec.CommandContext(c.t.Context(), clerkemu(c.t), append([]string{"verify", "--url", c.env["CLERK_API_URL"], "--database-url", c.env["DATABASE_URL"], "--json"}, flags...)...)
 	var complaints bytes.Buffer
 	verify.Stderr = &complaints
 	report, err := verify.Output()

@@ -366,9 +366,17 @@ func (p *pipeline) once(events []*event) {
 // caughtUp waits until the store has applied all that the log holds.
 func (p *pipeline) caughtUp() {
 	p.t.Helper()
+	p.caughtUpIn("clerk")
+}
+
+// caughtUpIn is the same of the store in a schema.
+func (p *pipeline) caughtUpIn(schema string) {
+	p.t.Helper()
 	stacktest.Eventually(p.t, 2*patience, func() error {
 		info := p.stream()
-		epoch, sequence, err := p.position()
+		var epoch int64
+		var sequence uint64
+		err := p.query([]any{&epoch, &sequence}, `select epoch, position from `+schema+`.sync_status`)
 		if err == nil && (epoch != info.Created.UnixNano() || sequence != info.State.LastSeq) {
 			err = fmt.Errorf("the store stands at %d of epoch %d, the log ends at %d of epoch %d", sequence, epoch, info.State.LastSeq, info.Created.UnixNano())
 		}
