@@ -103,6 +103,10 @@ func (l *Log) Name() string { return streams.SinkAudit }
 // Subjects of the log that it wants: all.
 func (l *Log) Subjects() []string { return []string{l.o.Names.StreamSubjects()} }
 
+// Batch is how much of a backlog is appended in one transaction: more than a
+// store takes, since rows are only copied.
+func (l *Log) Batch() (messages, bytes int) { return 4096, 16 << 20 }
+
 // Position reads how far the log has come. The first time it makes or checks
 // the schema.
 func (l *Log) Position(ctx context.Context) (streams.Position, error) {
@@ -148,8 +152,8 @@ func (l *Log) Prepare(messages []streams.Message) (any, map[int]error) {
 	return w, nil
 }
 
-// month is the partition that holds a time.
-func month(us int64) time.Time {
+// month begins the partition that holds a time.
+func month(us int64) int64 {
 	t := micros(us)
-	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
+	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 }

@@ -2,11 +2,8 @@ package audit
 
 import (
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,11 +39,10 @@ func (l *Log) transact(ctx context.Context, w work, update string, to streams.Po
 	}
 	defer conn.Release() // a connection inside a transaction isn't used again
 	t := &transaction{log: l, pg: conn.Conn().PgConn()}
-	if err := t.begin(ctx, update); err != nil {
-		t.rollBack(ctx)
-		return err
+	if w, err = t.begin(ctx, update, w); err == nil {
+		err = t.append(ctx, w)
 	}
-	if err := t.append(ctx, w); err != nil {
+	if err != nil {
 		t.rollBack(ctx)
 		return err
 	}
@@ -86,58 +82,20 @@ type transaction struct {
 	pg   *pgconn.PgConn
 	seq  int64 // of the chain's last row
 	head hash
-	// prunedBefore is where the last prune ended: what was received earlier and
-	// isn't known was pruned, and isn't appended a second time.
+	// prunedBefore is where the last prune ended: what was received earlier was
+	// pruned, and isn't appended a second time.
 	prunedBefore int64
 
 	appended, duplicates, pruned int
 }
 
-// begin opens it, takes the writer lock and moves the position, or whatever
-// update of sync_status stands in for that.
-func (t *transaction) begin(ctx context.Context, update string) error {
-	l := t.log
-	// An anchor must not outlive its rows.
-	results, err := t.pg.Exec(ctx, fmt.Sprintf(`begin; %s;
-select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off';
-%s returning seq, encode(hash, 'hex'), (select coalesce((extract(epoch from max(before)) * 1000000)::bigint, %d) from %s.prunes)`,
-		l.lock.SQL(), update, int64(noTime), l.schema)).ReadAll()
-	if schema.Missing(err) {
-		l.prepared = false
-		return schema.Moved("the audit log's tables are gone")
-	}
-	if err != nil {
-		return l.lock.Explain(ctx, l.pool, err)
-	}
-	rows := results[len(results)-1].Rows
-	if len(rows) != 1 {
-		return schema.Moved("the position is another replica's by now")
-	}
-	var errs [2]error
-	t.seq, errs[0] = strconv.ParseInt(string(rows[0][0]), 10, 64)
-	t.prunedBefore, errs[1] = strconv.ParseInt(string(rows[0][2]), 10, 64)
-	if n, err := hex.Decode(t.head[:], rows[0][1]); err != nil || n != len(t.head) || errors.Join(errs[:]...) != nil {
-		return fmt.Errorf("%s.sync_status holds no number and hash of a row", l.o.Schema)
-	}
-	return nil
-}
-
-// append appends the records that are new, and commits.
+// append appends records, and commits.
 func (t *transaction) append(ctx context.Context, w work) error {
-	if len(w) > 0 {
-		var err error
-		if w, err = t.fresh(ctx, w); err != nil {
-			return err
-		}
-	}
 	if len(w) == 0 {
 		_, err := t.pg.Exec(ctx, "commit").ReadAll()
 		return wrapped(err)
 	}
 	t.chain(w)
-	if _, err := t.pg.Exec(ctx, t.log.partitions(months(w))).ReadAll(); err != nil {
-		return fmt.Errorf("make a partition: %w", err) // no event is to blame
-	}
 	if err := t.copyRows(ctx, w); err != nil {
 		return err
 	}
@@ -151,9 +109,10 @@ func wrapped(err error) error {
 	return &schema.Error{Err: err}
 }
 
-// months are those of the records, and the one that comes next.
-func months(w work) []time.Time {
-	list := []time.Time{month(time.Now().AddDate(0, 0, 15).UnixMicro())}
+// months are those of the records, and the one that comes next, by a moment
+// within each.
+func months(w work) []int64 {
+	list := []int64{month(time.Now().AddDate(0, 0, 15).UnixMicro())}
 	for _, r := range w {
 		if m := month(r.receivedAt); !slices.Contains(list, m) {
 			list = append(list, m)

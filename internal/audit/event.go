@@ -14,8 +14,9 @@ import (
 // record is a row to be, with what of its event the log needs beside it.
 type record struct {
 	row
-	userID   string // whose entity it is; "" unknown
+	userID   string // whose entity it is; "" unknown, or a user's
 	contents bool   // the event shows the entity whole: the next is compared with it
+	created  bool   // the entity's first, which is compared with none
 }
 
 // reader makes records of messages.
@@ -114,13 +115,14 @@ func (rec *record) facts(data []byte, subject streams.Subject) {
 		return
 	}
 	rec.contents = subject.Action != "deleted" && subject.EntityID != ""
+	rec.created = subject.Action == "created"
 	f := members(data, "user_id", "organization_id", "last_active_organization_id", "organization", "public_user_data", "payer", "actor", "created_by", "inviter_id")
 	rec.userID = first(textOf(f["user_id"]), text(f["public_user_data"], "user_id"), text(f["payer"], "user_id"))
 	rec.organizationID = first(textOf(f["organization_id"]), text(f["organization"], "id"), text(f["payer"], "organization_id"), textOf(f["last_active_organization_id"]))
 	actor := first(text(f["actor"], "sub"), text(f["actor"], "id"), textOf(f["actor"]))
 	switch subject.Resource {
 	case "user":
-		rec.userID = rec.entityID
+		rec.userID = "" // the entity itself
 	case "organization":
 		rec.organizationID = rec.entityID
 		if subject.Action == "created" {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
@@ -98,7 +96,7 @@ func (l *Log) plan(ctx context.Context, tx pgx.Tx, writer string) ([]string, err
 var grants = []struct{ table, privileges string }{
 	{"events", "select, insert"},
 	{"event_ids", "select, insert"},
-	{"entities", "select, insert, update"},
+	{"entities", "select, insert"},
 	{"sync_status", "select, update"},
 	{"prunes", "select"},
 	{"pruned", "select"},
@@ -127,14 +125,4 @@ func (l *Log) missingGrants(ctx context.Context, tx pgx.Tx, state schema.State, 
 		statements = append(statements, fmt.Sprintf(`grant execute on function %s.%s to %s`, l.schema, writersFunction, role))
 	}
 	return statements, nil
-}
-
-// partitions are the statements that make the partitions of some months; each
-// does nothing where there is one.
-func (l *Log) partitions(months []time.Time) string {
-	var b strings.Builder
-	for _, m := range months {
-		fmt.Fprintf(&b, "select %s.make_partition('%s'); ", l.schema, m.Format("2006-01-02T15:04:05Z"))
-	}
-	return b.String()
 }

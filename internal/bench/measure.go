@@ -62,6 +62,7 @@ func (b *bench) measure(ctx context.Context) error {
 		{"end to end", b.endToEnd},
 		{"backlog", b.backlog},
 		{"curve", b.curve},
+		{"audit", b.audit},
 		{"idle", b.idle},
 		{"memory", b.memory},
 		{"store memory", b.storeMemory},

@@ -28,7 +28,8 @@ import (
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
-// Sink is what the log is applied to.
+// Sink is what the log is applied to. One that has a method Batch() (messages,
+// bytes int) says how much it takes at a time, at the most.
 type Sink interface {
 	// Name as in streams.HeaderSink, for example "store-app".
 	Name() string

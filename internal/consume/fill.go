@@ -119,7 +119,7 @@ func (s *session) left(ctx context.Context, f Filler) (what []string, from, to s
 func (s *session) readAgain(ctx context.Context, sink filling, from, to streams.Position, fine func()) error {
 	r := *s.Runner
 	r.sink, r.reading, r.metrics.quiet, r.hint = sink, second, true, newHint(sink.Name())
-	again := &session{Runner: &r, js: s.js, generation: s.generation, at: from, batch: maxFillBatch, end: to.Sequence}
+	again := &session{Runner: &r, js: s.js, generation: s.generation, at: from, batch: maxFillBatch, batchBytes: maxBatchBytes, end: to.Sequence}
 	if err := again.open(ctx); err != nil {
 		return err
 	}

@@ -38,7 +38,8 @@ func (r *Runner) session(ctx, outer context.Context, fine func()) error {
 	if err != nil {
 		return err
 	}
-	s := &session{Runner: r, js: js, generation: generation, at: at, batch: maxBatch}
+	s := &session{Runner: r, js: js, generation: generation, at: at}
+	s.batch, s.batchBytes = batchLimits(r.sink)
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -69,6 +70,7 @@ type session struct {
 	consumer   jetstream.Consumer
 	generation uint64
 	batch      int    // messages a transaction, at most
+	batchBytes int    // of their bodies
 	end        uint64 // the sequence at which reading ends; 0 for never
 
 	delivered, committed atomic.Uint64 // messages
@@ -94,7 +96,7 @@ func (s *session) open(ctx context.Context) (err error) {
 
 // work reads, prepares and commits, in goroutines of the group.
 func (s *session) work(ctx context.Context, g *errgroup.Group) {
-	arrived := make(chan streams.Message, maxBatch)
+	arrived := make(chan streams.Message, s.batch)
 	prepared := make(chan batch, 1)
 	idle := make(chan streams.Position, 1)
 	g.Go(func() error { return s.read(ctx, arrived) })
@@ -107,6 +109,15 @@ func (s *session) position() streams.Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.at
+}
+
+// batchLimits are those of a transaction: a sink may want more of a backlog at
+// a time than others.
+func batchLimits(s Sink) (messages, bytes int) {
+	if own, ok := s.(interface{ Batch() (messages, bytes int) }); ok {
+		return own.Batch()
+	}
+	return maxBatch, maxBatchBytes
 }
 
 // batch is messages with what Prepare made of them.
@@ -179,7 +190,7 @@ func (s *session) prepare(ctx context.Context, arrived <-chan streams.Message, p
 		}
 		size := len(b.messages[0].Data)
 	fill:
-		for len(b.messages) < s.batch && size < maxBatchBytes {
+		for len(b.messages) < s.batch && size < s.batchBytes {
 			select {
 			case m := <-arrived:
 				b.messages = append(b.messages, m)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -30,9 +31,15 @@ func NewLock(name string) Lock {
 
 // SQL takes the lock for the rest of the transaction. Whoever holds it and says
 // nothing for a while is ended by the server.
-func (l Lock) SQL() string {
-	return fmt.Sprintf(`set local lock_timeout = %d; set local idle_in_transaction_session_timeout = %d; select pg_advisory_xact_lock(%d)`,
-		l.timeout.Milliseconds(), l.idle.Milliseconds(), l.key)
+func (l Lock) SQL() string { return strings.Join(l.Statements(), "; ") }
+
+// Statements are those of SQL, one by one.
+func (l Lock) Statements() []string {
+	return []string{
+		fmt.Sprintf(`set local lock_timeout = %d`, l.timeout.Milliseconds()),
+		fmt.Sprintf(`set local idle_in_transaction_session_timeout = %d`, l.idle.Milliseconds()),
+		fmt.Sprintf(`select pg_advisory_xact_lock(%d)`, l.key),
+	}
 }
 
 // Explain says more of an error of SQL's where the database knows more: who

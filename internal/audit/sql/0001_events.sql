@@ -38,7 +38,7 @@ comment on column {schema}.events.svix_signature is 'null where the body was red
 comment on column {schema}.events.salts is 'of actor_id, client_ip, user_agent, changed, payload; null where the value is, or was redacted';
 comment on column {schema}.events.digests is 'SHA-256 over salt and value of the same; null where there never was a value';
 
-create index events_entity on {schema}.events (entity_id, seq);
+create index events_entity on {schema}.events (entity_id, received_at, seq); -- in the partitions' order: the newest is found without looking into all
 create index events_organization on {schema}.events (organization_id, seq) where organization_id is not null;
 create index events_actor on {schema}.events (actor_id, seq) where actor_id is not null;
 create index events_type on {schema}.events (type, seq);
@@ -48,7 +48,6 @@ create index events_received on {schema}.events using brin (received_at);
 -- Not partitioned: an id is one over month's ends, and outlives its row's prune.
 create table {schema}.event_ids (
     event_id    text        collate "C" primary key,
-    seq         bigint      not null,
     received_at timestamptz not null
 );
 comment on table {schema}.event_ids is 'which events are in the log, kept 100 days at least, and longer than their rows';
@@ -56,13 +55,11 @@ comment on table {schema}.event_ids is 'which events are in the log, kept 100 da
 create table {schema}.entities (
     resource    text        not null,
     entity_id   text        collate "C" not null,
-    user_id     text        collate "C",
-    seq         bigint,
-    received_at timestamptz,
+    user_id     text        collate "C" not null,
     primary key (entity_id, resource)
-) with (fillfactor = 80);
-create index entities_user on {schema}.entities (user_id) where user_id is not null;
-comment on table {schema}.entities is 'derived from events: whose an entity is, and the row of its last contents';
+);
+create index entities_user on {schema}.entities (user_id);
+comment on table {schema}.entities is 'derived from events: whose sessions, memberships and the like are whose';
 
 create table {schema}.sync_status (
     store          text        primary key default 'audit',
