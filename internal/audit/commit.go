@@ -26,6 +26,9 @@ func (l *Log) Apply(ctx context.Context, prepared any) error {
 	if len(w) == 0 {
 		return nil
 	}
+	if _, err := l.Position(ctx); err != nil { // makes or checks the schema
+		return err
+	}
 	for _, r := range w {
 		r.redriven = true
 	}

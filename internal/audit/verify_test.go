@@ -22,7 +22,7 @@ import (
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// nats is the broker that anchors go to.
+// broker is where anchors go.
 type broker struct{ js jetstream.JetStream }
 
 func (b broker) JetStream() (jetstream.JetStream, error) { return b.js, nil }
