@@ -312,19 +312,12 @@ func (p *process) startStores(ctx context.Context, all sinks) error {
 
 func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *broker.Conn, keeper *broker.Keeper) error {
 	publisher := publish.New(conn, p.log, publish.NewMetrics(p.metrics), keeper.Look)
-	c := p.config.Ingest
-	o := ingest.Options{
-		Names: p.names, MaxBody: c.MaxBody, MaxMemory: c.MaxMemory, Codes: c.Codes,
-		SessionTTL: p.config.Log.SessionTTL, MessageTTL: p.config.Log.MessageTTL,
-		Publisher: publisher, Log: p.log, Metrics: ingest.NewMetrics(p.metrics, p.deadLetters),
-		Shedding: func(on bool) {
-			if ctx.Err() == nil {
-				p.health.SetTaking(!on, "shedding load: too much is being received at once (ingest.max_memory)")
-			}
-		},
-	}
-	for _, i := range p.config.Instances {
-		o.Instances = append(o.Instances, ingest.Instance{Name: i.Name, ID: i.ID, Secrets: i.WebhookSecrets})
+	o := ingestOptions(p.config)
+	o.Publisher, o.Log, o.Metrics = publisher, p.log, ingest.NewMetrics(p.metrics, p.deadLetters)
+	o.Shedding = func(on bool) {
+		if ctx.Err() == nil {
+			p.health.SetTaking(!on, "shedding load: too much is being received at once (ingest.max_memory)")
+		}
 	}
 	handler, err := ingest.New(o)
 	if err != nil {
@@ -342,9 +335,22 @@ func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *brok
 	g.Go(func() error {
 		defer stopPublishing()
 		p.health.SetTaking(true, "")
-		return ingest.Serve(ctx, p.listener, mux, c.ReadTimeout, p.log)
+		return ingest.Serve(ctx, p.listener, mux, p.config.Ingest.ReadTimeout, p.log)
 	})
 	return nil
+}
+
+// ingestOptions are what the configuration says of ingest; the rest is the
+// caller's.
+func ingestOptions(c *config.Config) ingest.Options {
+	o := ingest.Options{
+		Names: streams.Names{Prefix: c.NATS.Prefix}, MaxBody: c.Ingest.MaxBody, MaxMemory: c.Ingest.MaxMemory, Codes: c.Ingest.Codes,
+		SessionTTL: c.Log.SessionTTL, MessageTTL: c.Log.MessageTTL,
+	}
+	for _, i := range c.Instances {
+		o.Instances = append(o.Instances, ingest.Instance{Name: i.Name, ID: i.ID, Secrets: i.WebhookSecrets})
+	}
+	return o
 }
 
 // listen opens the webhook listener.

@@ -18,11 +18,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nuid"
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	svix "github.com/svix/svix-webhooks/go"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
 	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
@@ -278,7 +276,7 @@ func (s *sendOptions) run(ctx context.Context, make maker, out io.Writer) error 
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxConnsPerHost: s.connections, MaxIdleConnsPerHost: s.connections}}
 	defer client.CloseIdleConnections()
 	result := &summary{Statuses: map[string]int{}}
-	bar := s.progress()
+	bar := newBar(s.count, "sending", "events")
 	start := time.Now()
 	next := s.pace(ctx)
 	g, work := errgroup.WithContext(ctx)
@@ -328,15 +326,6 @@ func (s *sendOptions) pace(ctx context.Context) <-chan int {
 		}
 	}()
 	return next
-}
-
-func (s *sendOptions) progress() *progressbar.ProgressBar {
-	if s.count == 1 || !term.IsTerminal(int(os.Stderr.Fd())) {
-		return progressbar.DefaultSilent(int64(s.count))
-	}
-	return progressbar.NewOptions(s.count, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("events"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionFullWidth(), progressbar.OptionSetDescription("sending"))
 }
 
 func (s *sendOptions) one(ctx context.Context, client *http.Client, signer *svix.Webhook, make maker, n int, result *summary) error {

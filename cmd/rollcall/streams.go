@@ -84,8 +84,22 @@ func printDifferences(w io.Writer, found []streams.Difference, asJSON, checkOnly
 	return nil
 }
 
-// withJetStream runs a command's work on a connection of its own.
+// withJetStream runs a command's work, which asks little, on a connection of its own.
 func (o *options) withJetStream(ctx context.Context, work func(context.Context, *config.Config, jetstream.JetStream) error) error {
+	return o.withBroker(ctx, func(ctx context.Context, cfg *config.Config, conn *broker.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, askNATS)
+		defer cancel()
+		js, err := conn.JetStream()
+		if err != nil {
+			return err
+		}
+		return work(ctx, cfg, js)
+	})
+}
+
+// withBroker runs a command's work, which takes as long as it does, on a
+// connection of its own.
+func (o *options) withBroker(ctx context.Context, work func(context.Context, *config.Config, *broker.Conn) error) error {
 	cfg, err := o.load()
 	if err != nil {
 		return err
@@ -95,13 +109,7 @@ func (o *options) withJetStream(ctx context.Context, work func(context.Context, 
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, askNATS)
-	defer cancel()
-	js, err := conn.JetStream()
-	if err != nil {
-		return err
-	}
-	return work(ctx, cfg, js)
+	return work(ctx, cfg, conn)
 }
 
 // connectNATS connects as a command does: now, or not at all.
