@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -15,10 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"golang.org/x/term"
 
 	"github.com/rollcall-dev/rollcall/internal/audit"
 	"github.com/rollcall-dev/rollcall/internal/clerk"
@@ -37,35 +34,39 @@ func (o *options) openAudit() (*config.Config, *audit.Log, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if cfg.Audit.DatabaseURL == "" { // a dev stack has it beside its store
-		dev, err := o.devEnv()
-		if err != nil {
-			return nil, nil, err
-		}
-		cfg.Audit.DatabaseURL = dev["DATABASE_URL"]
-	}
-	if err := cfg.RequireAudit(); err != nil {
+	if err := o.findAudit(cfg); err != nil {
 		return nil, nil, err
+	}
+	l, err := newAuditLog(cfg)
+	return cfg, l, err
+}
+
+// findAudit completes the configuration: a dev stack has the audit log beside
+// its store.
+func (o *options) findAudit(cfg *config.Config) error {
+	if cfg.Audit.DatabaseURL != "" {
+		return nil
+	}
+	dev, err := o.devEnv()
+	if err != nil {
+		return err
+	}
+	cfg.Audit.DatabaseURL = dev["DATABASE_URL"]
+	return nil
+}
+
+func newAuditLog(cfg *config.Config) (*audit.Log, error) {
+	if err := cfg.RequireAudit(); err != nil {
+		return nil, err
 	}
 	l, err := audit.New(audit.Options{
 		DatabaseURL: cfg.Audit.DatabaseURL, MigrateDatabaseURL: cfg.Audit.MigrateDatabaseURL, Migrate: audit.MigrateOff,
 		Names: streams.Names{Prefix: cfg.NATS.Prefix}, Log: zap.NewNop(), Metrics: audit.NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {
-		return nil, nil, cli.Usage(err)
+		return nil, cli.Usage(err)
 	}
-	return cfg, l, nil
-}
-
-// rowsBar is a progress bar of rows on standard error, silent where that is no
-// terminal.
-func rowsBar(what string) *progressbar.ProgressBar {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return progressbar.DefaultSilent(-1)
-	}
-	return progressbar.NewOptions64(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("rows"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionFullWidth(), progressbar.OptionSetDescription(what))
+	return l, nil
 }
 
 type verifyOptions struct {
@@ -102,7 +103,7 @@ func (v *verifyOptions) run(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	defer l.Close()
-	bar := rowsBar("verifying")
+	bar := newBar(-1, "verifying", "rows")
 	o := audit.VerifyOptions{From: v.from, Progress: func(done, of int64) {
 		bar.ChangeMax64(of)
 		_ = bar.Set64(done) // the terminal's own trouble
@@ -328,7 +329,7 @@ func (e *exportOptions) run(ctx context.Context, stdout, stderr io.Writer) (err 
 		return err
 	}
 	defer l.Close()
-	bar := rowsBar("exporting")
+	bar := newBar(-1, "exporting", "rows")
 	o := audit.ExportOptions{Format: e.format, Filter: filter, After: e.after, Header: e.after == 0, Progress: func(rows int64) { _ = bar.Set64(rows) }}
 	out := stdout
 	if e.output != "" {
@@ -446,8 +447,11 @@ func prune(c *cobra.Command, cfg *config.Config, l *audit.Log, before time.Time,
 		return err
 	}
 	if len(plan.Partitions) > 0 {
-		if !yes && !confirm(c.InOrStdin(), c.ErrOrStderr(), fmt.Sprintf("This drops %d rows received before %s (%s). Type yes to go on: ", plan.Rows, plan.Before.Format(time.DateOnly), strings.Join(plan.Partitions, ", "))) {
-			return errors.New("nothing was pruned")
+		if !yes {
+			question := fmt.Sprintf("Drop %d rows received before %s (%s)?", plan.Rows, plan.Before.Format(time.DateOnly), strings.Join(plan.Partitions, ", "))
+			if err := cli.Confirm(ctx, c.InOrStdin(), c.ErrOrStderr(), question); err != nil {
+				return err
+			}
 		}
 		conn, err := connectNATS(ctx, cfg)
 		if err != nil {
@@ -467,11 +471,4 @@ func prune(c *cobra.Command, cfg *config.Config, l *audit.Log, before time.Time,
 		_, err = fmt.Fprintf(w, "dropped %s: %d rows; the log begins with row %d\n", strings.Join(plan.Partitions, ", "), plan.Rows, plan.LastSeq+1)
 	}
 	return err
-}
-
-// confirm asks for a word on a line of its own.
-func confirm(in io.Reader, out io.Writer, question string) bool {
-	fmt.Fprint(out, question)
-	answer, _ := bufio.NewReader(in).ReadString('\n') // no answer is no
-	return strings.TrimSpace(answer) == "yes"
 }

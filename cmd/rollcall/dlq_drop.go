@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -46,11 +44,11 @@ of ingest is nowhere else.`,
 					return printDropped(c.OutOrStdout(), 0, s.asJSON)
 				}
 				if !yes {
-					if err := confirm(ctx, c.InOrStdin(), c.ErrOrStderr(), fmt.Sprintf("Delete %s (%s)? They can't be brought back", counted(len(letters), "letter"), bySink(letters))); err != nil {
+					if err := cli.Confirm(ctx, c.InOrStdin(), c.ErrOrStderr(), fmt.Sprintf("Delete %s (%s)? They can't be brought back", counted(len(letters), "letter"), bySink(letters))); err != nil {
 						return err
 					}
 				}
-				return s.drop(ctx, c.OutOrStdout(), cfg, conn, letters)
+				return o.drop(ctx, c.OutOrStdout(), cfg, conn, letters, s.asJSON)
 			})
 		},
 	}
@@ -59,8 +57,8 @@ of ingest is nowhere else.`,
 	return c
 }
 
-func (s *selecting) drop(ctx context.Context, out io.Writer, cfg *config.Config, conn *broker.Conn, letters []consume.Letter) error {
-	sinks, err := openSinks(cfg, conn, letters)
+func (o *options) drop(ctx context.Context, out io.Writer, cfg *config.Config, conn *broker.Conn, letters []consume.Letter, asJSON bool) error {
+	sinks, err := o.openSinks(cfg, conn, letters)
 	if err != nil {
 		return err
 	}
@@ -71,7 +69,7 @@ func (s *selecting) drop(ctx context.Context, out io.Writer, cfg *config.Config,
 	if ctx.Err() != nil {
 		err = fmt.Errorf("interrupted with %d of %d letters to go", len(letters)-n, len(letters))
 	}
-	return errors.Join(printDropped(out, n, s.asJSON), err)
+	return errors.Join(printDropped(out, n, asJSON), err)
 }
 
 func printDropped(w io.Writer, n int, asJSON bool) error {
@@ -84,23 +82,4 @@ func printDropped(w io.Writer, n int, asJSON bool) error {
 	}
 	_, err := fmt.Fprintln(w, counted(n, "letter"), "dropped")
 	return err
-}
-
-// confirm asks; anything but yes is an error.
-func confirm(ctx context.Context, in io.Reader, out io.Writer, question string) error {
-	fmt.Fprintf(out, "%s [y/N] ", question)
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(in).ReadString('\n') // an end is a no
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
-	select {
-	case line := <-answer:
-		if line == "y" || line == "yes" {
-			return nil
-		}
-	case <-ctx.Done():
-		fmt.Fprintln(out)
-	}
-	return errors.New("nothing was changed")
 }

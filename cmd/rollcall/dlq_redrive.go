@@ -10,18 +10,13 @@ import (
 	"os/user"
 	"slices"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
-	"github.com/rollcall-dev/rollcall/internal/audit"
 	"github.com/rollcall-dev/rollcall/internal/broker"
-	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
-	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -49,7 +44,7 @@ Exit code 1 if a letter failed again.`,
 				return err
 			}
 			return o.withLetters(c.Context(), selection, func(ctx context.Context, cfg *config.Config, conn *broker.Conn, letters []consume.Letter) error {
-				sinks, err := openSinks(cfg, conn, letters)
+				sinks, err := o.openSinks(cfg, conn, letters)
 				if err != nil {
 					return err
 				}
@@ -84,19 +79,24 @@ func redriveError(ctx context.Context, r *consume.Redriven, selected int, err er
 
 // openedSinks are the sinks that letters can go through.
 type openedSinks struct {
-	list  []consume.Redriver
-	close func()
+	list   []consume.Redriver
+	opened []interface{ Close() }
+}
+
+func (s *openedSinks) close() {
+	for _, o := range s.opened {
+		o.Close()
+	}
 }
 
 // openSinks opens those of the configuration that the letters are of.
-func openSinks(cfg *config.Config, conn *broker.Conn, letters []consume.Letter) (*openedSinks, error) {
+func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []consume.Letter) (_ *openedSinks, err error) {
 	all := &openedSinks{}
-	var closers []func()
-	all.close = func() {
-		for _, c := range closers {
-			c()
+	defer func() {
+		if err != nil {
+			all.close()
 		}
-	}
+	}()
 	wanted := func(sink string) bool {
 		return slices.ContainsFunc(letters, func(l consume.Letter) bool { return l.Sink == sink })
 	}
@@ -104,29 +104,23 @@ func openSinks(cfg *config.Config, conn *broker.Conn, letters []consume.Letter) 
 		all.list = append(all.list, ingest.NewRedriver(ingestOptions(cfg), conn.JetStream))
 	}
 	for _, c := range cfg.Stores {
-		if !wanted(streams.SinkStore(c.Name)) {
-			continue
+		if wanted(streams.SinkStore(c.Name)) {
+			s, err := openStore(cfg, c.Name)
+			if err != nil {
+				return nil, err
+			}
+			all.list, all.opened = append(all.list, s), append(all.opened, s)
 		}
-		if err := cfg.RequireStore(c.Name); err != nil {
-			return nil, err
-		}
-		o := storeOptions(cfg, c)
-		o.Log, o.Metrics = zap.NewNop(), store.NewMetrics(prometheus.NewRegistry())
-		s, err := store.New(o)
-		if err != nil {
-			return nil, cli.Usage(err)
-		}
-		all.list, closers = append(all.list, s), append(closers, s.Close)
+	}
+	if err := o.findAudit(cfg); err != nil {
+		return nil, err
 	}
 	if wanted(streams.SinkAudit) && cfg.Audit.DatabaseURL != "" {
-		l, err := audit.New(audit.Options{
-			DatabaseURL: cfg.Audit.DatabaseURL, MigrateDatabaseURL: cfg.Audit.MigrateDatabaseURL, Migrate: cfg.Audit.Migrate,
-			Names: streams.Names{Prefix: cfg.NATS.Prefix}, Log: zap.NewNop(), Metrics: audit.NewMetrics(prometheus.NewRegistry()),
-		})
+		l, err := newAuditLog(cfg)
 		if err != nil {
-			return nil, cli.Usage(err)
+			return nil, err
 		}
-		all.list, closers = append(all.list, l), append(closers, l.Close)
+		all.list, all.opened = append(all.list, l), append(all.opened, l)
 	}
 	return all, nil
 }

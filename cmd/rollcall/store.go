@@ -29,18 +29,27 @@ func (o *options) withStore(ctx context.Context, name string, work func(context.
 	if err != nil {
 		return err
 	}
-	if err := cfg.RequireStore(name); err != nil {
-		return err
-	}
-	c, _ := cfg.Store(name)
-	so := storeOptions(cfg, c)
-	so.Log, so.Metrics = zap.NewNop(), store.NewMetrics(prometheus.NewRegistry())
-	s, err := store.New(so)
+	s, err := openStore(cfg, name)
 	if err != nil {
-		return cli.Usage(err)
+		return err
 	}
 	defer s.Close()
 	return work(ctx, s)
+}
+
+// openStore opens a store for a command.
+func openStore(cfg *config.Config, name string) (*store.Store, error) {
+	if err := cfg.RequireStore(name); err != nil {
+		return nil, err
+	}
+	c, _ := cfg.Store(name)
+	o := storeOptions(cfg, c)
+	o.Log, o.Metrics = zap.NewNop(), store.NewMetrics(prometheus.NewRegistry())
+	s, err := store.New(o)
+	if err != nil {
+		return nil, cli.Usage(err)
+	}
+	return s, nil
 }
 
 // storeOptions are what the configuration says of a store; Log and Metrics are
