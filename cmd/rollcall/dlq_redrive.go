@@ -10,13 +10,17 @@ import (
 	"os/user"
 	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
+	"github.com/rollcall-dev/rollcall/internal/invalidate"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -80,12 +84,12 @@ func redriveError(ctx context.Context, r *consume.Redriven, selected int, err er
 // openedSinks are the sinks that letters can go through.
 type openedSinks struct {
 	list   []consume.Redriver
-	opened []interface{ Close() }
+	opened []func() // how to close them
 }
 
 func (s *openedSinks) close() {
-	for _, o := range s.opened {
-		o.Close()
+	for _, end := range s.opened {
+		end()
 	}
 }
 
@@ -109,7 +113,7 @@ func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []con
 			if err != nil {
 				return nil, err
 			}
-			all.list, all.opened = append(all.list, s), append(all.opened, s)
+			all.list, all.opened = append(all.list, s), append(all.opened, s.Close)
 		}
 	}
 	if err := o.findAudit(cfg); err != nil {
@@ -120,7 +124,18 @@ func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []con
 		if err != nil {
 			return nil, err
 		}
-		all.list, all.opened = append(all.list, l), append(all.opened, l)
+		all.list, all.opened = append(all.list, l), append(all.opened, l.Close)
+	}
+	if wanted(streams.SinkInvalidate) && cfg.RequireInvalidate() == nil {
+		logging.Disable() // what the client of Redis retries it also prints
+		v, targets, err := newInvalidator(cfg, conn, zap.NewNop(), invalidate.NewMetrics(prometheus.NewRegistry()))
+		if err != nil {
+			return nil, err
+		}
+		all.list = append(all.list, v)
+		for _, t := range targets {
+			all.opened = append(all.opened, func() { _ = t.Close() }) // the command ends
+		}
 	}
 	return all, nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9/logging"
+	"go.uber.org/zap"
 
 	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/cli"
@@ -21,19 +22,11 @@ func (p *process) startInvalidate(ctx context.Context, all sinks) error {
 	if err != nil {
 		return cli.Usage(err)
 	}
-	targets, err := targetsOf(p.config.Invalidate, conn, p.names)
-	if err != nil {
-		conn.Close()
-		return cli.Usage(err)
-	}
 	logging.Disable() // what the client of Redis retries it also prints; the sink says it once
-	v, err := invalidate.New(invalidate.Options{
-		Broker: conn, Names: p.names, Keys: p.config.Invalidate.Keys, After: prerequisites(p.config.Invalidate.After),
-		Targets: targets, Log: p.log, Metrics: invalidate.NewMetrics(p.metrics),
-	})
+	v, targets, err := newInvalidator(p.config, conn, p.log, invalidate.NewMetrics(p.metrics))
 	if err != nil {
 		conn.Close()
-		return cli.Usage(err)
+		return err
 	}
 	var following sync.WaitGroup
 	for _, s := range v.Sinks() {
@@ -54,6 +47,22 @@ func (p *process) startInvalidate(ctx context.Context, all sinks) error {
 		return nil
 	})
 	return nil
+}
+
+func newInvalidator(c *config.Config, conn *broker.Conn, log *zap.Logger, metrics *invalidate.Metrics) (*invalidate.Invalidator, []invalidate.Target, error) {
+	names := streams.Names{Prefix: c.NATS.Prefix}
+	targets, err := targetsOf(c.Invalidate, conn, names)
+	if err != nil {
+		return nil, nil, cli.Usage(err)
+	}
+	v, err := invalidate.New(invalidate.Options{
+		Broker: conn, Names: names, Keys: c.Invalidate.Keys, After: prerequisites(c.Invalidate.After),
+		Targets: targets, Log: log, Metrics: metrics,
+	})
+	if err != nil {
+		return nil, nil, cli.Usage(err)
+	}
+	return v, targets, nil
 }
 
 // targetsOf are those that the configuration names.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -10,15 +11,17 @@ import (
 	"golang.org/x/term"
 )
 
-// newBar is a progress bar on standard error; silent where that is no terminal,
-// or there is only one thing to do.
+// newBar is a progress bar on standard error, total -1 where that isn't known;
+// silent where that is no terminal, or there is only one thing to do.
 func newBar(total int, doing, unit string) *progressbar.ProgressBar {
+	var w io.Writer = os.Stderr
 	if total == 1 || !term.IsTerminal(int(os.Stderr.Fd())) {
-		return progressbar.DefaultSilent(int64(total))
+		w = io.Discard
 	}
-	return progressbar.NewOptions(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+	return progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 		progressbar.OptionSetItsString(unit), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionFullWidth(), progressbar.OptionSetDescription(doing))
+		progressbar.OptionFullWidth(), progressbar.OptionSetDescription(doing),
+		progressbar.OptionSetSpinnerChangeInterval(0)) // turns when something is done; by itself it would race
 }
 
 // troubles are shown above a bar, each once.

@@ -9,15 +9,13 @@ type bisecter[T any] struct {
 	bury    func(context.Context, T, error) error // of one that can't be applied, and why
 }
 
-// apply prepares and commits items, again where the sink has moved in between.
+// apply prepares and commits items.
 func (b bisecter[T]) apply(ctx context.Context, items []T) error {
-	for len(items) > 0 {
-		work, rejected := b.prepare(items)
-		if err := b.applyPrepared(ctx, items, work, rejected); !isMoved(err) {
-			return err
-		}
+	if len(items) == 0 {
+		return nil
 	}
-	return nil
+	work, rejected := b.prepare(items)
+	return b.applyPrepared(ctx, items, work, rejected)
 }
 
 // applyPrepared commits what was prepared; poison in it is bisected out.

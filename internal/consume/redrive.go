@@ -235,7 +235,16 @@ func (r *redrive) commit(ctx context.Context, items []*item, work any) error {
 	err := r.retry(hand, ctx, r.sink.Name(), func(ctx context.Context) error {
 		limited, cancel := context.WithTimeout(ctx, commitLimit)
 		defer cancel()
-		return r.sink.Apply(limited, work)
+		err := r.sink.Apply(limited, work)
+		if !isMoved(err) {
+			return err
+		}
+		again, rejected := r.prepare(items)
+		for _, reason := range rejected {
+			return refused{reason}
+		}
+		work = again
+		return r.sink.Apply(limited, work) // if it has moved again, that is trouble
 	})
 	if err != nil {
 		return err
@@ -252,6 +261,11 @@ func (r *redrive) commit(ctx context.Context, items []*item, work any) error {
 	r.Done(len(items))
 	return nil
 }
+
+// refused is a letter that can be prepared no longer: to be bisected out.
+type refused struct{ error }
+
+func (refused) Poison() bool { return true }
 
 // failedAgain keeps a letter under its next attempt. The old one goes when the
 // new one is there.
@@ -360,13 +374,13 @@ func (d *DeadLetters) untilDone(ctx context.Context, what string, do func(contex
 	})
 }
 
-// retry works with one context until it succeeds, a letter is to blame, work has
-// to be prepared again, or one of the two has ended.
+// retry works with one context until it succeeds, a letter is to blame, or one
+// of the two has ended.
 func (d *DeadLetters) retry(ctx, stop context.Context, what string, do func(context.Context) error) error {
 	pause, troubled := newBackoff(), false
 	for {
 		err := do(ctx)
-		if err == nil || isPoison(err) || isMoved(err) {
+		if err == nil || isPoison(err) {
 			if troubled {
 				d.Trouble(what, nil)
 			}

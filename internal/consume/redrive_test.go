@@ -321,6 +321,36 @@ func TestRedrivePreparesAgain(t *testing.T) {
 	}
 }
 
+// What can't be prepared then is a letter still, and a sink that moves for ever is
+// in trouble.
+func TestRedrivePreparesAgainInVain(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	s := newPoisoned(func(string) bool { return true })
+	l.add("user", "a", 10)
+	l.applies(s)
+	tries := 0
+	s.reject = func(m streams.Message) error {
+		if tries > 0 && m.Header.Get(streams.HeaderMsgID) == "a4" {
+			return errors.New("no such column")
+		}
+		return nil
+	}
+	s.fail = func([]streams.Message) error {
+		if tries++; tries < 6 {
+			return movedError{}
+		}
+		return nil
+	}
+	told := 0
+	d := l.deadLetters(s)
+	d.Trouble = func(_ string, err error) { told++ }
+	got := l.redrives(d)
+	if got.Applied() != 9 || len(got.Failed) != 1 || got.Failed[0].EntityID != "a4" || got.Failed[0].Reason != "no such column" || told == 0 {
+		t.Errorf("%+v, told of trouble %d times", got, told)
+	}
+}
+
 // JetStream remembers the ids of letters that are gone. An event that fails
 // again after a redrive, since the sink was rewound, has a letter again.
 func TestLetterAfterRedrive(t *testing.T) {
