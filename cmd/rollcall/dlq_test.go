@@ -143,7 +143,7 @@ func TestRedriveCommand(t *testing.T) {
 func TestRedriveKilled(t *testing.T) {
 	t.Parallel()
 	b := newLetterbox(t)
-	n := sized(500, 20_000)
+	n := sized(500, 3000)
 	b.send("user.created", "--count", strconv.Itoa(n), "--set", "data.first_name=Eve", "--set", "instance_id=ins_1")
 	b.has(fmt.Sprintf("0 of 0, %d letters", n), eves)
 	b.exec(`alter table clerk.users drop constraint no_eve`)
