@@ -98,7 +98,6 @@ func (t *transaction) append(ctx context.Context, w work) error {
 		_, err := t.pg.Exec(ctx, "commit").ReadAll()
 		return wrapped(err)
 	}
-	t.chain(w)
 	if err := t.copyRows(ctx, w); err != nil {
 		return err
 	}
@@ -122,18 +121,6 @@ func months(w work) []int64 {
 		}
 	}
 	return list
-}
-
-// chain numbers and hashes the records onto the chain's end.
-func (t *transaction) chain(w work) {
-	salts := newSalts(len(w) * personals)
-	scratch := make([]byte, 0, 1<<10)
-	for _, r := range w {
-		salts = r.seal(salts) // of what changed
-		scratch = r.row.chain(t.seq+1, t.head, scratch)
-		t.seq, t.head = r.seq, r.hash
-	}
-	t.appended = len(w)
 }
 
 func (t *transaction) rollBack(ctx context.Context) {

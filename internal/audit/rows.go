@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -179,18 +180,55 @@ const columns = `seq, event_id, instance_id, type, resource, entity_id, actor_id
 
 const columnCount = 24
 
+// copyRows numbers, hashes and appends the records. They are hashed while the
+// database is busy with those before.
 func (t *transaction) copyRows(ctx context.Context, w work) error {
-	size := 32
-	for _, r := range w {
-		size += 1<<10 + len(r.personal[payload].value) + len(r.personal[changed].value)
-	}
-	b := append(make([]byte, 0, size), copyHeader...)
-	for _, r := range w {
-		b = r.appendCopy(b)
-	}
-	b = binary.BigEndian.AppendUint16(b, 0xFFFF) // the end
-	_, err := t.pg.CopyFrom(ctx, bytes.NewReader(b), `copy `+t.log.schema+`.events (`+columns+`) from stdin (format binary)`)
+	rows := &rowReader{t: t, left: w, salts: newSalts(len(w)), out: append(make([]byte, 0, copyChunk*2), copyHeader...)}
+	_, err := t.pg.CopyFrom(ctx, rows, `copy `+t.log.schema+`.events (`+columns+`) from stdin (format binary)`)
+	t.appended = len(w)
 	return wrapped(err)
+}
+
+// copyChunk is about how many bytes of rows are encoded at a time.
+const copyChunk = 64 << 10
+
+// rowReader chains records and reads as COPY's binary format.
+type rowReader struct {
+	t       *transaction
+	left    work
+	salts   []byte // for what changed, one a record
+	scratch []byte
+	out     []byte
+	read    int // of out
+	ended   bool
+}
+
+func (r *rowReader) Read(p []byte) (int, error) {
+	if r.read == len(r.out) {
+		if r.ended {
+			return 0, io.EOF
+		}
+		r.fill()
+	}
+	n := copy(p, r.out[r.read:])
+	r.read += n
+	return n, nil
+}
+
+func (r *rowReader) fill() {
+	r.out, r.read = r.out[:0], 0
+	for len(r.out) < copyChunk && len(r.left) > 0 {
+		record := r.left[0]
+		r.left = r.left[1:]
+		r.salts = record.seal(r.salts)
+		r.scratch = record.row.chain(r.t.seq+1, r.t.head, r.scratch)
+		r.t.seq, r.t.head = record.seq, record.hash
+		r.out = record.appendCopy(r.out)
+	}
+	if len(r.left) == 0 {
+		r.ended = true
+		r.out = binary.BigEndian.AppendUint16(r.out, 0xFFFF)
+	}
 }
 
 // finish writes what goes with the rows, and commits.
