@@ -93,14 +93,14 @@ func TestEachEventOnce(t *testing.T) {
 func TestBackfillIsOneRow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	snapshot, run, repair := r.user("snapshot", 1, ""), r.event("rollcall.backfill", "run_1", `{"id":"run_1"}`), r.user("snapshot", 1, "")
+	snapshot, run, repair := r.user("snapshot", 1, ""), r.event("rollcall.backfill", "run_1", `{"id":"run_1","by":"ops@host"}`), r.user("snapshot", 1, "")
 	snapshot.Header.Set(streams.HeaderSource, string(streams.SourceBackfill))
 	run.Header.Set(streams.HeaderSource, string(streams.SourceBackfill))
 	repair.Header.Set(streams.HeaderSource, string(streams.SourceReconcile))
 	r.append(snapshot, run, repair)
 	var types string
-	r.query(`select string_agg(resource || ' ' || type, ', ' order by seq) from rollcall_audit.events`, &types)
-	if want := "rollcall rollcall.backfill, users user.snapshot"; types != want {
+	r.query(`select string_agg(concat_ws(' ', resource, type, actor_id), ', ' order by seq) from rollcall_audit.events`, &types)
+	if want := "rollcall rollcall.backfill ops@host, users user.snapshot"; types != want {
 		t.Errorf("rows %q, want %q", types, want)
 	}
 }

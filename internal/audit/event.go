@@ -121,6 +121,8 @@ func (rec *record) facts(data []byte, subject streams.Subject) {
 	rec.organizationID = first(textOf(f["organization_id"]), text(f["organization"], "id"), text(f["payer"], "organization_id"), textOf(f["last_active_organization_id"]))
 	actor := first(text(f["actor"], "sub"), text(f["actor"], "id"), textOf(f["actor"]))
 	switch subject.Resource {
+	case streams.ResourceRollcall:
+		actor = text(data, "by")
 	case "user":
 		rec.userID = "" // the entity itself
 	case "organization":
