@@ -29,11 +29,13 @@ type sizes struct {
 	backlogRounds int
 	curve         []int // users in the store
 	curveEvents   int
+	organizations int // of the isolated table
+	rowsOfEach    int
 }
 
 var (
-	full  = sizes{rounds: 5, posts: 20_000, alone: 1000, endToEnd: 20_000, backlog: 200_000, backlogRounds: 3, curve: []int{10_000, 100_000, 1_000_000}, curveEvents: 40_000}
-	quick = sizes{rounds: 3, posts: 6000, alone: 200, endToEnd: 6000, backlog: 30_000, backlogRounds: 1, curve: []int{10_000, 50_000}, curveEvents: 10_000}
+	full  = sizes{rounds: 5, posts: 20_000, alone: 1000, endToEnd: 20_000, backlog: 200_000, backlogRounds: 3, curve: []int{10_000, 100_000, 1_000_000}, curveEvents: 40_000, organizations: 1000, rowsOfEach: 1000}
+	quick = sizes{rounds: 3, posts: 6000, alone: 200, endToEnd: 6000, backlog: 30_000, backlogRounds: 1, curve: []int{10_000, 50_000}, curveEvents: 10_000, organizations: 200, rowsOfEach: 200}
 )
 
 // late duplicates and a peer take long for what they show.
@@ -66,6 +68,7 @@ func (b *bench) measure(ctx context.Context) error {
 		{"idle", b.idle},
 		{"memory", b.memory},
 		{"store memory", b.storeMemory},
+		{"rls", b.rowSecurity},
 	} {
 		if !strings.Contains(m.name, b.only) {
 			continue

@@ -40,6 +40,8 @@ func (r row) target() string {
 	switch {
 	case r.Target == 0:
 		return ""
+	case r.AtMost && r.BesideIs != "":
+		return fmt.Sprintf("≤ %gx", r.Target)
 	case r.AtMost:
 		return fmt.Sprintf("≤ %g %s", r.Target, r.Unit)
 	case r.BesideIs != "":
