@@ -75,6 +75,9 @@ func (d *doctor) run(ctx context.Context, w io.Writer) error {
 	if err := d.print(w, all, problems); err != nil || problems == 0 {
 		return err
 	}
+	if problems == 1 {
+		return found{errors.New("one finding")}
+	}
 	return found{fmt.Errorf("%d findings", problems)}
 }
 

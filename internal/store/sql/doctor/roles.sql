@@ -3,6 +3,7 @@ select r.rolname,
        case when r.rolsuper then 'is a superuser' when r.rolbypassrls then 'has BYPASSRLS' else format('may become %s, whom policies don''t bind', u.rolname) end
        || case when r.rolname = current_user then ', and is who this database URL logs in as: no policy binds the application' else ': no policy binds it' end,
        case when r.rolname = current_user then 'let the service log in as a role that is neither, and owns nothing'
+            when r.oid = 10 then 'let no service log in as it'
             when r.rolsuper or r.rolbypassrls then format('alter role %I nosuperuser nobypassrls; or let no service log in as it (--ignore-role %1$s)', r.rolname)
             else format('revoke %I from %I; or let no service log in as it (--ignore-role %2$s)', u.rolname, r.rolname) end,
        r.oid = 10 and r.rolname <> current_user
