@@ -69,6 +69,7 @@ from `+s.schema+`.sync_status where store = $1`, s.o.Name, l.key).Scan(&p.column
 		return fmt.Errorf("read %s.sync_status: %w", s.o.Schema, err)
 	}
 	lacking := l.lacking(p)
+	found := slices.DeleteFunc(slices.Clone(lacking), func(what string) bool { return slices.Contains(p.incomplete, what) })
 	if p.applied && len(lacking) > 0 {
 		if err := s.note(ctx, tx, l, p, lacking); err != nil {
 			return err
@@ -82,8 +83,8 @@ from `+s.schema+`.sync_status where store = $1`, s.o.Name, l.key).Scan(&p.column
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if p.applied && len(lacking) > 0 {
-		s.o.Log.Info("what was written before, by another release or configuration, may lack these: they are filled", zap.String("sink", s.Name()), zap.Strings("what", lacking))
+	if p.applied && len(found) > 0 {
+		s.o.Log.Info("what was written before, by another release or configuration, may lack these: they are filled", zap.String("sink", s.Name()), zap.Strings("what", found))
 	}
 	return nil
 }

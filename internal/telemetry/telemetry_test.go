@@ -116,6 +116,14 @@ func TestReady(t *testing.T) {
 	if p := r.Parts["store-orders"]; p.Status != "ok" || p.Reason != "" {
 		t.Errorf("its neighbour is %+v", p)
 	}
+	store.Filling([]string{"users.private_metadata"})
+	if p := ready(200, "degraded", "").Parts["store-orders"]; p.Status != "ok" || len(p.Incomplete) != 1 {
+		t.Errorf("a part that fills is %+v", p)
+	}
+	store.Filling(nil)
+	if p := ready(200, "degraded", "").Parts["store-orders"]; p.Incomplete != nil {
+		t.Errorf("a part that has filled is %+v", p)
+	}
 	h.SetTaking(false, "draining")
 	ready(503, "degraded", "draining")
 
