@@ -61,16 +61,13 @@ func (s *Store) takeOver(ctx context.Context) error {
 	if _, err := tx.Conn().PgConn().Exec(ctx, s.lockSQL()).ReadAll(); err != nil {
 		return s.explain(ctx, err)
 	}
-	var p predecessor
 	l := s.layout()
-	err = tx.QueryRow(ctx, `select columns, columns_key <> $2, (columns_epoch, columns_position) <> (epoch, position), epoch > 0, incomplete
-from `+s.schema+`.sync_status where store = $1`, s.o.Name, l.key).Scan(&p.columns, &p.other, &p.moved, &p.applied, &p.incomplete)
+	p, err := s.predecessor(ctx, tx, l)
 	if err != nil {
-		return fmt.Errorf("read %s.sync_status: %w", s.o.Schema, err)
+		return err
 	}
 	lacking := l.lacking(p)
-	found := slices.DeleteFunc(slices.Clone(lacking), func(what string) bool { return slices.Contains(p.incomplete, what) })
-	if p.applied && len(lacking) > 0 {
+	if len(lacking) > 0 {
 		if err := s.note(ctx, tx, l, p, lacking); err != nil {
 			return err
 		}
@@ -83,14 +80,27 @@ from `+s.schema+`.sync_status where store = $1`, s.o.Name, l.key).Scan(&p.column
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if p.applied && len(found) > 0 {
+	found := slices.DeleteFunc(lacking, func(what string) bool { return slices.Contains(p.incomplete, what) })
+	if len(found) > 0 {
 		s.o.Log.Info("what was written before, by another release or configuration, may lack these: they are filled", zap.String("sink", s.Name()), zap.Strings("what", found))
 	}
 	return nil
 }
 
+func (s *Store) predecessor(ctx context.Context, tx pgx.Tx, l *layout) (p predecessor, err error) {
+	err = tx.QueryRow(ctx, `select columns, columns_key <> $2, (columns_epoch, columns_position) <> (epoch, position), epoch > 0, incomplete
+from `+s.schema+`.sync_status where store = $1`, s.o.Name, l.key).Scan(&p.columns, &p.other, &p.moved, &p.applied, &p.incomplete)
+	if err != nil {
+		return p, fmt.Errorf("read %s.sync_status: %w", s.o.Schema, err)
+	}
+	return p, nil
+}
+
 // lacking are the tables and columns that the predecessor has left out.
 func (l *layout) lacking(p predecessor) (what []string) {
+	if !p.applied {
+		return nil
+	}
 	for _, r := range l.resources {
 		var columns []string
 		for _, c := range r.Columns {

@@ -74,6 +74,11 @@ func TestUpgrade(t *testing.T) {
 
 	runPrevious(t, f) // what it wrote before loses against what is newer
 	f.want("user_old|true", `select id, deprovisioned from clerk.users_live`)
+
+	// Rolled back for a while, once all had been filled: that is found.
+	execute(t, f.db, `update clerk.sync_status set incomplete = '{}', epoch = 1, position = 20`)
+	f.readAgain()
+	f.want("true|8|20", `select 'users' = any(incomplete), fill_position, fill_to from clerk.sync_status`)
 	if err := newStore(t, d).Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
