@@ -208,13 +208,15 @@ func TestIsolated(t *testing.T) {
 			h := newTenants(t)
 			run, untouched := open(h), h.digest()
 			for _, attack := range attacks {
-				if name == "pgx" && strings.HasPrefix(attack, "copy") {
+				copies := strings.HasPrefix(attack, "copy")
+				if name == "pgx" && copies {
 					continue // psql does
 				}
 				breached := func() string {
 					said := run(fmt.Sprintf(asOrgA, attack))
-					if now := h.digest(); now != untouched {
-						h.fill()
+					now := h.digest() // nothing is isolated from here on
+					h.fill()
+					if now != untouched {
 						return "wrote: " + now
 					}
 					if strings.Contains(said, "secret") || strings.Contains(said, "division by zero") {
@@ -222,16 +224,16 @@ func TestIsolated(t *testing.T) {
 					}
 					return ""
 				}
-				if got := breached(); got == "" {
-					t.Errorf("%s: does nothing where nothing is isolated", attack)
+				if copies || name == "pgx" {
+					if got := breached(); got == "" {
+						t.Errorf("%s: does nothing where nothing is isolated", attack)
+					}
 				}
 				h.isolate()
 				if got := breached(); got != "" {
 					t.Errorf("%s\n%s", attack, got)
 				}
 			}
-			h.unisolate()
-			h.fill()
 			h.isolate()
 			if said := run(fmt.Sprintf(asOrgA, `select string_agg(id || note, ' ' order by id) from public.orders`)); !strings.Contains(said, "a1mine a2mine a3mine a4mine a5mine") {
 				t.Errorf("its own: %s", said)
