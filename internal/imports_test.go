@@ -17,6 +17,8 @@ const module = "github.com/rollcall-dev/rollcall/"
 var allowed = map[string]string{
 	"streams":                      "",
 	"streams/tenant":               "", // pgx only
+	"streams/auth":                 "",
+	"internal/identity":            "streams/auth",
 	"internal/rawjson":             "",
 	"internal/cli":                 "",
 	"internal/telemetry":           "",

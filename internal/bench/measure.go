@@ -68,6 +68,7 @@ func (b *bench) measure(ctx context.Context) error {
 		{"idle", b.idle},
 		{"memory", b.memory},
 		{"store memory", b.storeMemory},
+		{"token", b.tokens},
 		{"rls", b.rowSecurity},
 	} {
 		if !strings.Contains(m.name, b.only) {

@@ -254,14 +254,14 @@ const (
 	categoryIgnored = "cl_I7d4PD111III"
 )
 
-// isSession looks at the header: a session token has typ JWT, and cat is the
-// session's or absent.
+// isSession looks at the header: of a session token typ is JWT or absent, and cat
+// the session's or absent.
 func (s *signed) isSession() error {
 	if s.category != nil && s.category != categorySession && s.category != categoryIgnored {
 		return refuse(CodeTokenType, "the token is of another class than a session's (cat)")
 	}
 	switch s.typ {
-	case "JWT":
+	case "JWT", "":
 		return nil
 	case "at+jwt", "application/at+jwt":
 		return refuse(CodeTokenType, "the token is an OAuth client's, not a session's (typ)")

@@ -33,7 +33,10 @@ func newCache[V any](size int) *cache[V] {
 	return &cache[V]{generation: max(1, size/cacheShards/2)}
 }
 
-func hashOf(token string) tokenHash { return sha256.Sum256([]byte(token)) }
+func hashOf(token string) tokenHash {
+	var onStack [1536]byte // longer than almost all tokens
+	return sha256.Sum256(append(onStack[:0], token...))
+}
 
 func (c *cache[V]) shard(key tokenHash) *shard[V] { return &c.shards[key[0]%cacheShards] }
 

@@ -1,10 +1,12 @@
 // Package nodetest runs the scripts of ../testdata/node, in which the
-// JavaScript libraries of Clerk and Svix judge what the emulator says.
+// JavaScript libraries of Clerk and Svix judge what the emulator says, and what
+// Rollcall makes of it.
 package nodetest
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,8 +17,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// dir is seen from any package beside this one.
-const dir = "../testdata/node"
+// scripts is where they are, from the module's root.
+const scripts = "internal/emulator/testdata/node"
 
 const installLimit = 2 * time.Minute
 
@@ -25,7 +27,11 @@ const installLimit = 2 * time.Minute
 // ROLLCALL_TEST_NODE set it fails.
 func Run(t *testing.T, script string, input []byte) []byte {
 	t.Helper()
-	if err := install(t.Context()); err != nil {
+	dir, err := find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := install(t.Context(), dir); err != nil {
 		if os.Getenv("ROLLCALL_TEST_NODE") != "" {
 			t.Fatal(err)
 		}
@@ -43,8 +49,25 @@ func Run(t *testing.T, script string, input []byte) []byte {
 	return out
 }
 
+// find looks upwards from the package that is tested.
+func find() (dir string, err error) {
+	if dir, err = os.Getwd(); err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return filepath.Join(dir, scripts), nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("no go.mod above the tested package")
+		}
+		dir = parent
+	}
+}
+
 // install brings what package-lock.json names, once.
-func install(ctx context.Context) error {
+func install(ctx context.Context, dir string) error {
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("there is no %s here", program)
@@ -55,7 +78,7 @@ func install(ctx context.Context) error {
 		return fmt.Errorf("wait for another npm: %w", err)
 	}
 	defer lock.Unlock() //nolint:errcheck // it ends with the process
-	if installed() {
+	if installed(dir) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, installLimit)
@@ -70,7 +93,7 @@ func install(ctx context.Context) error {
 
 // installed reports whether npm was through with this package-lock.json, of
 // which it leaves a copy of its own that is written last.
-func installed() bool {
+func installed(dir string) bool {
 	wanted, err := os.Stat(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
 		return false
