@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/token"
@@ -19,7 +20,7 @@ import (
 
 // tokenRuns are verifications of one round. The bare signature of the same token
 // is checked beside, which no verifier can do without.
-const tokenRuns = 2000
+const tokenRuns = 5000
 
 // tokens measures what the verification of a session token adds to a request.
 func (b *bench) tokens(ctx context.Context) error {
@@ -56,20 +57,34 @@ func (b *bench) tokens(ctx context.Context) error {
 		again, first, more = append(again, took[0]), append(first, took[1]), append(more, took[1]-took[0])
 		beside = append(beside, pair{took[1], took[2]})
 	}
-	b.add(row{What: "session token, remembered", Unit: "µs", Ours: median(again)})
-	b.add(compare("session token, first seen", "µs", beside, "its RSA signature alone", 0))
-	b.add(row{What: "session token, first seen: more than remembered", Unit: "µs", Ours: median(more), Target: 60, AtMost: true})
+	b.add(row{What: "session token, remembered", Unit: "µs CPU", Ours: median(again)})
+	b.add(compare("session token, first seen", "µs CPU", beside, "its RSA signature alone", 0))
+	b.add(row{What: "session token, first seen: more than remembered", Unit: "µs CPU", Ours: median(more), Target: 60, AtMost: true})
 	return nil
 }
 
+// microseconds are of this process's CPU: what is so short is all noise on a
+// clock that other processes move too.
 func microseconds(f func() error) (each float64, err error) {
-	began := time.Now()
+	began, err := cpuTime()
+	if err != nil {
+		return 0, err
+	}
 	for range tokenRuns {
 		if err := f(); err != nil {
 			return 0, err
 		}
 	}
-	return float64(time.Since(began).Nanoseconds()) / 1000 / tokenRuns, nil
+	ended, err := cpuTime()
+	return float64((ended - began).Nanoseconds()) / 1000 / tokenRuns, err
+}
+
+func cpuTime() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("read the CPU time: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 func sessionToken() (text, publicPEM string, err error) {
