@@ -30,6 +30,7 @@ var allowed = map[string]string{
 	"internal/clerk":               "streams internal/rawjson",
 	"internal/projection":          "streams internal/rawjson",
 	"internal/store":               "streams internal/projection",
+	"internal/orm":                 "internal/store",
 	"internal/schema":              "",
 	"internal/audit":               "streams internal/clerk internal/rawjson internal/projection internal/schema",
 	"internal/invalidate":          "streams internal/projection",

@@ -17,7 +17,7 @@ import (
 )
 
 func newStore(o *options) *cobra.Command {
-	return cli.Group("store", "Look after a store's schema", newStorePlan(o), newStoreApply(o))
+	return cli.Group("store", "Look after a store's schema", newStorePlan(o), newStoreApply(o), newStoreSchema(o))
 }
 
 // oneStore is the check of a command about one store.
@@ -43,6 +43,11 @@ func openStore(cfg *config.Config, name string) (*store.Store, error) {
 		return nil, err
 	}
 	c, _ := cfg.Store(name)
+	return newStoreOf(cfg, c)
+}
+
+// newStoreOf makes a store for a command, of which the database may be unknown.
+func newStoreOf(cfg *config.Config, c config.Store) (*store.Store, error) {
 	o := storeOptions(cfg, c)
 	o.Log, o.Metrics = zap.NewNop(), store.NewMetrics(prometheus.NewRegistry())
 	s, err := store.New(o)

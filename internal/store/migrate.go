@@ -152,7 +152,7 @@ func (s *Store) additions(c *catalog, writer string) ([]string, error) {
 	}
 	// Whoever migrates is the writer where nobody else is named; with MigrateOff
 	// somebody else will.
-	if (writer != c.user || s.o.Migrate == MigrateOff) && (len(statements) > 0 || !c.granted[writer]) {
+	if writer != "" && (writer != c.user || s.o.Migrate == MigrateOff) && (len(statements) > 0 || !c.granted[writer]) {
 		statements = append(statements, s.grants(c, writer)...)
 	}
 	return statements, nil

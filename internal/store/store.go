@@ -142,6 +142,9 @@ func lockKey(schema string) int64 {
 // Name of the sink.
 func (s *Store) Name() string { return streams.SinkStore(s.o.Name) }
 
+// Schema in which the tables are.
+func (s *Store) Schema() string { return s.o.Schema }
+
 // Subjects of the log that the store wants. A store of all resources reads
 // every event, so that it can count those of types that it doesn't know.
 func (s *Store) Subjects() []string {
