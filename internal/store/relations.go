@@ -50,7 +50,7 @@ func live(table Relation) Relation {
 // Columns of the tables that numbered migrations make; a test holds them to those.
 const (
 	tombstoneColumns = `resource text not null, id text not null, deleted_at timestamptz not null, instance_id text not null, source text not null, stream_epoch bigint not null, stream_seq bigint not null, synced_at timestamptz not null, version bytea`
-	statusColumns    = `store text not null, epoch bigint not null, position bigint not null, position_time timestamptz, lag bigint not null, complete_since timestamptz, dead_letters bigint not null, updated_at timestamptz not null, incomplete text[] not null`
+	statusColumns    = `store text not null, epoch bigint not null, position bigint not null, position_time timestamptz, lag bigint not null, complete_since timestamptz, dead_letters bigint not null, updated_at timestamptz not null, incomplete text[] not null, fill_position bigint not null, fill_to bigint not null`
 )
 
 // attributeDocs are of columns that every table has.
@@ -76,9 +76,10 @@ func attributes(columns string) (list []Attribute) {
 // Template is the whole schema as SQL for psql, of an empty database: what a
 // service's own tests need in place of a Rollcall. Whoever runs it owns it.
 func (s *Store) Template() (string, error) {
-	statements, err := s.additions(&catalog{}, "")
+	statements, err := s.additions(&catalog{exists: true}, "")
 	if err != nil {
 		return "", err
 	}
+	statements = append([]string{"create schema if not exists " + s.schema}, statements...) // Prisma makes it before
 	return s.Script(additive(statements)), nil
 }

@@ -101,8 +101,12 @@ func (s *Store) guard(table string, have security, writer string) (statements []
 	if have.owner != "" {
 		owner = pgx.Identifier{have.owner}.Sanitize()
 	}
+	roles := []string{owner}
+	if writer != "" {
+		roles = append(roles, pgx.Identifier{writer}.Sanitize())
+	}
 	admitted := slices.Clone(have.admitted)
-	for _, role := range []string{owner, pgx.Identifier{writer}.Sanitize()} {
+	for _, role := range roles {
 		if !slices.Contains(admitted, role) {
 			admitted = append(admitted, role)
 		}

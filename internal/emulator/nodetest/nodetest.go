@@ -31,11 +31,17 @@ func Run(t *testing.T, script string, input []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return RunIn(t, dir, script, input)
+}
+
+// RunIn is Run in a directory with a package.json of its own.
+func RunIn(t *testing.T, dir, script string, input []byte) []byte {
+	t.Helper()
 	if err := install(t.Context(), dir); err != nil {
 		if os.Getenv("ROLLCALL_TEST_NODE") != "" {
 			t.Fatal(err)
 		}
-		t.Skipf("NOT TESTED against the JavaScript libraries of Clerk and Svix: %v", err)
+		t.Skipf("NOT TESTED against JavaScript libraries: %v", err)
 	}
 	node := exec.CommandContext(t.Context(), "node", script)
 	node.Dir = dir

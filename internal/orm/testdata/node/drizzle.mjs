@@ -1,0 +1,2 @@
+export { is } from 'drizzle-orm';
+export { getTableConfig, getViewConfig, PgTable, PgView } from 'drizzle-orm/pg-core';

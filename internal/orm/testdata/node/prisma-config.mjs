@@ -1,0 +1,1 @@
+export const defineConfig = (config) => config; // of the package prisma, which is large
