@@ -152,11 +152,11 @@ func (r *Runner) turn(ctx context.Context, fine func()) error {
 	if err != nil {
 		return fmt.Errorf("lease: %w", err)
 	}
-	defer held.release()
+	defer held.Release()
 	r.metrics.working.Set(1)
 	defer r.metrics.working.Set(0)
-	err = r.session(held.ctx, ctx, fine)
-	if held.ctx.Err() != nil && ctx.Err() == nil {
+	err = r.session(held.Context(), ctx, fine)
+	if held.Context().Err() != nil && ctx.Err() == nil {
 		return errReadAgain // the lease is lost; wait for it again
 	}
 	return err
