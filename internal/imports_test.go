@@ -29,6 +29,8 @@ var allowed = map[string]string{
 	"internal/lease":               "streams",
 	"internal/consume":             "streams internal/lease",
 	"internal/clerk":               "streams internal/rawjson",
+	"internal/clerk/backend":       "internal/rawjson",
+	"internal/backfill":            "streams internal/clerk/backend internal/lease internal/projection internal/publish internal/rawjson",
 	"internal/projection":          "streams internal/rawjson",
 	"internal/store":               "streams internal/projection",
 	"internal/orm":                 "internal/store",

@@ -17,6 +17,9 @@ const ResourceRollcall = "rollcall"
 const (
 	ActionLetterDropped   = "letter_dropped"   // its data is a LetterDropped
 	ActionLettersRedriven = "letters_redriven" // its data is a LettersRedriven
+
+	ActionBackfillStarted  = "backfill_started"  // its data is a BackfillStarted
+	ActionBackfillFinished = "backfill_finished" // its data is a BackfillFinished
 )
 
 // LetterDropped says that an operator gave a dead letter up: the data of
@@ -47,6 +50,37 @@ type SinkRedriven struct {
 	Sink    string `json:"sink"`
 	Applied int64  `json:"applied"` // and deleted
 	Failed  int64  `json:"failed"`  // stay, with a new reason
+}
+
+// BackfillStarted says that what Clerk's Backend API lists is being put into the
+// log: the data of rollcall.backfill_started, one event a run, however often the
+// run is interrupted.
+type BackfillStarted struct {
+	ID        string   `json:"id"`        // of the run
+	Resources []string `json:"resources"` // by table
+	By        string   `json:"by"`        // user@host of the operating system
+
+	Raw json.RawMessage `json:"-"`
+}
+
+// BackfillFinished says that all of it is in the log: the data of
+// rollcall.backfill_finished.
+type BackfillFinished struct {
+	ID        string               `json:"id"` // of the run
+	StartedAt Millis               `json:"started_at"`
+	Resources []ResourceBackfilled `json:"resources"`
+	Requests  int64                `json:"requests"` // to Clerk
+	By        string               `json:"by"`       // user@host of the operating system
+
+	Raw json.RawMessage `json:"-"`
+}
+
+// ResourceBackfilled is what one resource came to.
+type ResourceBackfilled struct {
+	Resource string `json:"resource"` // by table
+	Fetched  int64  `json:"fetched"`  // snapshots that went into the log
+	// Left is why Clerk didn't list them; "" where it did.
+	Left string `json:"left"`
 }
 
 // Act makes the message of one of Rollcall's own events, rollcall.<action>.

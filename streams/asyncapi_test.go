@@ -166,10 +166,10 @@ func payloadTypes(t *testing.T) []payloadType {
 	for _, eventType := range streams.Types() {
 		add(eventType)
 	}
-	for _, action := range []string{streams.ActionLetterDropped, streams.ActionLettersRedriven} {
+	for _, action := range []string{streams.ActionLetterDropped, streams.ActionLettersRedriven, streams.ActionBackfillStarted, streams.ActionBackfillFinished} {
 		add(streams.ResourceRollcall + "." + action)
 	}
-	for _, resource := range []string{"user", "organization", "organizationMembership", "organizationInvitation", "organizationDomain", "role", "permission"} {
+	for _, resource := range []string{"user", "organization", "organizationMembership", "organizationInvitation", "organizationDomain", "role", "permission", "waitlistEntry"} {
 		add(resource + ".snapshot")
 	}
 	slices.SortFunc(all, func(a, b payloadType) int { return strings.Compare(a.name, b.name) })

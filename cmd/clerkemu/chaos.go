@@ -23,8 +23,9 @@ func newChaos() *cobra.Command {
 		Use: "set NAME=VALUE...", Short: "Change some of it; the rest stays", Args: cli.AtLeastOne("NAME=VALUE, such as drop=0.1"),
 		Long: `Change how bad the internet is between Clerk and its endpoints, for all instances
 or that of --instance. Probabilities, from 0 to 1: duplicate, reorder, delay,
-drop, burst, bad_signature, corrupt, equal_updated_at. Milliseconds: delay_ms,
-clock_skew_ms.`,
+drop, burst, bad_signature, corrupt, equal_updated_at; of requests to the Backend
+API api_limited (429), api_error (500), api_timeout, api_truncated (half an answer).
+Milliseconds: delay_ms, clock_skew_ms.`,
 		Example: "  clerkemu chaos set drop=0.1 duplicate=0.2\n  clerkemu chaos set delay=0.5 delay_ms=3000",
 	}, func(r *remote, c *cobra.Command, args []string) error {
 		patch := map[string]any{}

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -26,7 +27,7 @@ type instance struct {
 	traffic *traffic.Traffic
 
 	mu     sync.Mutex
-	rng    *mathrand.Rand // of keepsUpdatedAt
+	rng    *mathrand.Rand // of keepsUpdatedAt and fault
 	secret string         // of the first endpoint that is added without one
 }
 
@@ -125,6 +126,19 @@ func (i *instance) keepsUpdatedAt() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return probability > 0 && i.rng.Float64() < probability
+}
+
+// fault says what chaos has go wrong with one request to the Backend API.
+func (i *instance) fault() (f backendapi.Fault) {
+	c := i.sender.Chaos()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	happens := func(probability float64) bool { return probability > 0 && i.rng.Float64() < probability }
+	f.Limited, f.Error, f.Truncated = happens(c.APILimited), happens(c.APIError), happens(c.APITruncated)
+	if happens(c.APITimeout) {
+		f.Timeout = cmp.Or(time.Duration(c.DelayMS)*time.Millisecond, time.Second)
+	}
+	return f
 }
 
 // settled returns when no delivery is open, or with ctx's error.

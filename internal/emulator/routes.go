@@ -53,6 +53,12 @@ func (s *Server) backendAPI() http.Handler {
 			i := of(in)
 			return i != nil && i.keepsUpdatedAt()
 		},
+		Fault: func(in *state.Instance) backendapi.Fault {
+			if i := of(in); i != nil {
+				return i.fault()
+			}
+			return backendapi.Fault{}
+		},
 		Now: s.o.Clock, RateLimit: s.o.RateLimit, Logger: s.o.Log,
 	})
 }

@@ -47,3 +47,12 @@ func rank(action string) byte {
 	}
 	return 2
 }
+
+// UpdatedAt is the data.updated_at in a version, in milliseconds since 1970;
+// false for one without contents: the empty one, and a stub's.
+func (v Version) UpdatedAt() (ms int64, ok bool) {
+	if len(v) < 10 || Class(v[0]) == ClassStub {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64([]byte(v[2:10])) ^ 1<<63), true
+}

@@ -157,14 +157,13 @@ func (c *Client) List(ctx context.Context, path string, query url.Values) (Page,
 
 // Count reads a total, as /users/count has it.
 func (c *Client) Count(ctx context.Context, path string) (n int64, err error) {
-	a, err := c.get(ctx, path, nil, func(body []byte) error {
+	_, err = c.get(ctx, path, nil, func(body []byte) error {
 		var ok bool
 		if n, ok = rawjson.Int(rawjson.Member(body, "total_count")); !ok {
 			return errors.New("the answer has no total_count")
 		}
 		return nil
 	})
-	_ = a.at // of no use: a total is no snapshot
 	return n, err
 }
 
@@ -192,8 +191,8 @@ type again struct {
 }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, check func([]byte) error) (answer, error) {
-	began, pause := time.Now(), firstPause
-	for {
+	var failing time.Time // since when
+	for pause := firstPause; ; {
 		if err := c.pace.wait(ctx); err != nil {
 			return answer{}, err
 		}
@@ -204,14 +203,17 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, check f
 			}
 			err = again{error: err}
 		}
+		if failing.IsZero() {
+			failing = time.Now()
+		}
 		var retry again
 		switch {
 		case ctx.Err() != nil:
 			return answer{}, ctx.Err()
 		case !errors.As(err, &retry):
 			return answer{}, err
-		case time.Since(began) > c.o.GiveUp:
-			return answer{}, fmt.Errorf("GET /v1%s has failed for %s: %w", path, time.Since(began).Round(time.Second), retry.error)
+		case time.Since(failing) > c.o.GiveUp:
+			return answer{}, fmt.Errorf("GET /v1%s has failed for %s: %w", path, time.Since(failing).Round(time.Second), retry.error)
 		}
 		c.o.Trouble(fmt.Errorf("GET /v1%s: %w", path, retry.error))
 		if retry.after > 0 {

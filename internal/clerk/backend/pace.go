@@ -28,7 +28,7 @@ type pace struct {
 }
 
 func newPace(most float64) *pace {
-	return &pace{most: below * most, rate: below * most}
+	return &pace{most: below * most, rate: below * most, grown: time.Now()}
 }
 
 // wait returns when it's the caller's turn.
@@ -66,10 +66,10 @@ func (p *pace) turn() time.Time {
 }
 
 func (p *pace) grow(now time.Time) {
-	if !p.grown.IsZero() {
+	if now.After(p.grown) { // which lies ahead while the way is shut
 		p.rate = min(p.most, p.rate+recovery*p.most*now.Sub(p.grown).Seconds())
+		p.grown = now
 	}
-	p.grown = now
 }
 
 func (p *pace) shut() bool {
@@ -90,11 +90,7 @@ func (p *pace) limited(after time.Duration) {
 	}
 	until := now.Add(after + rand.N(after/10+1))
 	if p.closed.Before(until) {
-		p.closed = until
-		p.next = until // the turns given out so far are void
-	}
-	if p.grown.Before(until) {
-		p.grown = until
+		p.closed, p.grown = until, until
 	}
 }
 

@@ -46,6 +46,10 @@ type Options struct {
 	// was. Nil: none does.
 	KeepUpdatedAt func(*state.Instance) bool
 
+	// Fault says of each request that was admitted what goes wrong with it. Nil:
+	// nothing.
+	Fault func(*state.Instance) Fault
+
 	Now       func() time.Time // Clerk's clock: the Date header, rate limit, times of changes; nil: time.Now
 	RateLimit *RateLimit       // for each instance; nil: DefaultRateLimit
 	MaxBody   int64            // bytes of a request's body; 0: 1 MiB
@@ -164,6 +168,12 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, m methods) {
 	if err != nil {
 		s.answer(w, nil, err)
 		return
+	}
+	if s.Fault != nil {
+		var ok bool
+		if w, ok = s.fail(w, req); !ok {
+			return
+		}
 	}
 	result, err := route.handle(req)
 	s.answer(w, result, err)

@@ -29,8 +29,15 @@ type Chaos struct {
 	// EqualUpdatedAt is for who makes the changes: they don't advance updated_at.
 	// Nothing happens to it here.
 	EqualUpdatedAt float64 `json:"equal_updated_at"`
-	DelayMS        int     `json:"delay_ms"`      // of Delay; 0 is 1000
-	ClockSkewMS    int     `json:"clock_skew_ms"` // added to the time of every signature; may be negative
+	// These are for the Backend API: a request is answered 429 with Retry-After, or
+	// 500, or never (the connection is cut after delay_ms), or with half of the answer.
+	// Nothing happens to them here.
+	APILimited   float64 `json:"api_limited"`
+	APIError     float64 `json:"api_error"`
+	APITimeout   float64 `json:"api_timeout"`
+	APITruncated float64 `json:"api_truncated"`
+	DelayMS      int     `json:"delay_ms"`      // of Delay and APITimeout; 0 is 1000
+	ClockSkewMS  int     `json:"clock_skew_ms"` // added to the time of every signature; may be negative
 }
 
 const (
@@ -48,6 +55,7 @@ func (c Chaos) Validate() error {
 	}{
 		{"duplicate", c.Duplicate}, {"reorder", c.Reorder}, {"delay", c.Delay}, {"drop", c.Drop}, {"burst", c.Burst},
 		{"bad_signature", c.BadSignature}, {"corrupt", c.Corrupt}, {"equal_updated_at", c.EqualUpdatedAt},
+		{"api_limited", c.APILimited}, {"api_error", c.APIError}, {"api_timeout", c.APITimeout}, {"api_truncated", c.APITruncated},
 	} {
 		if !(p.value >= 0 && p.value <= 1) { // so that NaN is refused
 			return fmt.Errorf("chaos: %s is %v: must be a probability from 0 to 1", p.name, p.value)
