@@ -344,3 +344,26 @@ func (c *Config) RequireStore(name string) error {
 func (c *Config) RequireAudit() error {
 	return needs(c.require("audit.database_url", variable("audit.database_url"), c.Audit.DatabaseURL != ""))
 }
+
+// RequireBackend is the instance of that name, "" for the only one, or reports
+// what is missing to ask its Backend API.
+func (c *Config) RequireBackend(name string) (Instance, error) {
+	i := slices.IndexFunc(c.Instances, func(in Instance) bool { return in.Name == name })
+	if i < 0 {
+		names := make([]string, len(c.Instances))
+		for i, in := range c.Instances {
+			names[i] = in.Name
+		}
+		m := &Mistake{Where: nearest(c.from, c.file, "instances").String(), What: fmt.Sprintf("there is no instance %q; name one of %s with --instance", name, strings.Join(names, ", "))}
+		if len(names) == 1 && names[0] == "" {
+			m.What = fmt.Sprintf("there is no instance %q; there is one, without a name: leave --instance out", name)
+		}
+		return Instance{}, needs(m)
+	}
+	in := c.Instances[i]
+	env := "CLERK_SECRET_KEY"
+	if len(c.Instances) > 1 {
+		env = variable(in.path() + ".secret_key")
+	}
+	return in, needs(c.require(in.path()+".secret_key", env, in.SecretKey != ""))
+}
