@@ -240,7 +240,7 @@ func (r *run) snapshot(run string, res *resource, o row, at time.Time) (*nats.Ms
 	}
 	body := make([]byte, 0, len(o.data)+160)
 	body = append(body, `{"type":"`+subject.Type()+`","object":"event","timestamp":`...)
-	body = strconv.AppendInt(body, at.UnixMilli(), 10)
+	body = strconv.AppendInt(body, res.asOf(o, at).UnixMilli(), 10)
 	body = append(body, `,"instance_id":`+strconv.Quote(r.instanceID)+`,"data":`...)
 	body = append(append(body, o.data...), '}')
 	return &nats.Msg{Subject: r.Names.Subject(subject), Data: body, Header: nats.Header{

@@ -5,8 +5,10 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/rollcall-dev/rollcall/internal/projection"
+	"github.com/rollcall-dev/rollcall/internal/rawjson"
 )
 
 // resource is one that Clerk lists for the whole instance.
@@ -18,6 +20,9 @@ type resource struct {
 	// total is at count.
 	byCreation bool
 	count      string
+	// yields: rows of this status say less than the event that led to it, so that
+	// event is to win where there is one.
+	yields string
 }
 
 // listed are they, parents first. Out of reach are sessions, subscriptions and
@@ -32,7 +37,7 @@ var listed = []resource{
 		"include_members_count": {"true"}, "include_missing_member_with_elevated_permissions": {"true"},
 	}},
 	{table: "organization_memberships", path: "/organization_memberships"},
-	{table: "organization_invitations", path: "/organization_invitations"},
+	{table: "organization_invitations", path: "/organization_invitations", yields: "accepted"}, // only the event says by whom
 	{table: "organization_domains", path: "/organization_domains"},
 	{table: "waitlist_entries", path: "/waitlist_entries"},
 }
@@ -53,6 +58,18 @@ func resourceOf(table string) *resource {
 
 // object is Clerk's name of it in event types.
 func (r *resource) object() string { return projection.ByTable(r.table).Object }
+
+// asOf is how old a row's snapshot counts as: as the request that read it, or,
+// where it yields, as a moment before its last change.
+func (r *resource) asOf(o row, at time.Time) time.Time {
+	if status, _ := rawjson.Text(rawjson.Member(o.data, "status")); r.yields == "" || status != r.yields {
+		return at
+	}
+	if changed := time.UnixMilli(o.updated() - 1); changed.Before(at) {
+		return changed
+	}
+	return at
+}
 
 // parameters ask for rows of the list, oldest first: what is made meanwhile
 // comes at the end. From and to bound the creation, in milliseconds; 0 is open.

@@ -131,7 +131,7 @@ func (r *rig) background(run func(context.Context) error) (stop func()) {
 func (r *rig) options(change ...func(*Options)) Options {
 	o := Options{
 		Client:    r.client(func(*backend.Options) {}),
-		JetStream: r.js, Publisher: r.publisher, Names: r.names, Stores: []Store{r.store}, By: "ada@laptop", Lease: 2 * time.Second,
+		JetStream: r.js, Publisher: r.publisher, Names: r.names, Stores: []Store{r.store}, By: "ada@laptop",
 	}
 	for _, c := range change {
 		c(&o)
