@@ -40,9 +40,9 @@ const (
 
 var (
 	// ErrSecretKey: Clerk doesn't know the secret key.
-	ErrSecretKey = errors.New("Clerk refuses the secret key (CLERK_SECRET_KEY): is it whole, and not revoked?")
+	ErrSecretKey = errors.New("the secret key (CLERK_SECRET_KEY) is not one that Clerk knows: is it whole, and not revoked?")
 	// ErrTooLarge: an answer passes all bounds.
-	ErrTooLarge = fmt.Errorf("Clerk's answer is larger than %d MiB", maxBody>>20)
+	ErrTooLarge = fmt.Errorf("the answer is larger than %d MiB", maxBody>>20)
 )
 
 // RefusedError is Clerk's no to a request, which asking again doesn't change.
