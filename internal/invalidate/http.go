@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,13 +58,21 @@ func NewPurge(address, secret string) (*Purge, error) {
 	sum := sha256.Sum256([]byte(address))
 	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is documented
 	return &Purge{
-		name: "http-" + u.Hostname() + "-" + hex.EncodeToString(sum[:3]), url: address, signer: signer,
+		name: "http-" + strings.Map(nameable, u.Hostname()) + "-" + hex.EncodeToString(sum[:3]), url: address, signer: signer,
 		client: &http.Client{
 			Transport: transport, Timeout: postWait,
 			// A signed body goes to nobody but whom the operator named.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
+}
+
+// nameable keeps what a consumer's name may have.
+func nameable(c rune) rune {
+	if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+		return c
+	}
+	return '-'
 }
 
 // Name of the target: its host, and a digest that tells one path from another.
