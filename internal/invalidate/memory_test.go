@@ -394,3 +394,36 @@ func TestWithoutBatches(t *testing.T) {
 		}
 	}
 }
+
+func TestErase(t *testing.T) {
+	t.Parallel()
+	l, target := newLog(t), &recorder{name: "redis"}
+	p := l.run(Options{Keys: map[string][]string{
+		"users": {"user:email:{email}"}, "organization_memberships": {"org:{organization_id}:members"},
+		"organization_invitations": {"invited:{email_address}"},
+	}}, target)
+	l.user("user_1", `ada"<x>@b.c`)
+	l.user("user_2", "grace@b.c")
+	l.member("m1", "org_1", "user_1")
+	l.member("m2", "org_1", "user_2")
+	last := l.add("organizationInvitation.created", "inv_1", map[string]any{"organization_id": "org_1", "email_address": `ada"<x>@b.c`})
+	stream, err := l.js.Stream(t.Context(), "CLERK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := streams.Position{Epoch: stream.CachedInfo().Created.UnixNano(), Sequence: last}
+	if err := p.Wait(t.Context(), at); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := p.Erase(t.Context(), "user_1", []string{`ada"<x>@b.c`}); n != 4 || err != nil {
+		t.Errorf("%d erased, %v", n, err)
+	}
+	same(t, "left", l.remembered(), "invalidate.keys.users.user_2", "invalidate.of.organizations.org_1.organization_invitations.inv_1",
+		"invalidate.keys.organization_memberships.m2", "invalidate.of.users.user_2.organization_memberships.m2")
+	at.Sequence++
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := p.Wait(ctx, at); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("invalidate-redis is at event %d, before %d", last, at.Sequence)) {
+		t.Errorf("with a target behind: %v", err)
+	}
+}
