@@ -65,6 +65,7 @@ func (b *bench) measure(ctx context.Context) error {
 		{"backlog", b.backlog},
 		{"curve", b.curve},
 		{"audit", b.audit},
+		{"invalidate", b.invalidations},
 		{"idle", b.idle},
 		{"memory", b.memory},
 		{"store memory", b.storeMemory},

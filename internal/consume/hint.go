@@ -19,7 +19,13 @@ type hint struct {
 	changed chan struct{}
 }
 
-const hintEvery = 100 * time.Millisecond
+// Somebody may be waiting for each hint; but a server that takes long to write
+// one has other things to do, and is left alone for twice as long.
+const (
+	hintPause = 2
+	hintLeast = 5 * time.Millisecond
+	hintMost  = 100 * time.Millisecond
+)
 
 // PositionKey is the key of a sink's position in CLERK_STATE; its value is
 // {"epoch","sequence"}.
@@ -47,11 +53,13 @@ func (h *hint) write(ctx context.Context, b Broker, bucket string) error {
 			return ctx.Err()
 		case <-h.changed:
 		}
+		began := time.Now()
 		h.put(ctx, b, bucket)
+		pause := min(max(hintPause*time.Since(began), hintLeast), hintMost)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(hintEvery):
+		case <-time.After(pause):
 		}
 	}
 }

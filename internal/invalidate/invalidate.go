@@ -67,7 +67,7 @@ const (
 	answerWait = 5 * time.Second
 	writeWait  = 30 * time.Second
 	// Entities that are recalled, sent and remembered at a time.
-	maxAtOnce = 1000
+	maxAtOnce = 4096
 	// How often another process's writing makes a batch begin again.
 	maxConflicts = 10
 )

@@ -216,7 +216,7 @@ func TestLargeOrganization(t *testing.T) {
 	t.Parallel()
 	l, target := newLog(t), &recorder{name: "redis"}
 	l.run(Options{}, target)
-	const members = 2500
+	const members = 5000
 	var last uint64
 	for i := range members {
 		m := l.message("organizationMembership.created", fmt.Sprintf("orgmem_%d", i), map[string]any{
@@ -231,7 +231,7 @@ func TestLargeOrganization(t *testing.T) {
 	l.passed("redis", last)
 	target.reset()
 	l.passed("redis", l.deleted("organization", "org:1 "))
-	if got := target.keys(); len(got) != members+2 || !slices.Contains(got, "user:user_2499:orgs") || !slices.Contains(got, "org:org:1 :members") {
+	if got := target.keys(); len(got) != members+2 || !slices.Contains(got, "user:user_4999:orgs") || !slices.Contains(got, "org:org:1 :members") {
 		t.Errorf("%d keys went, want %d", len(got), members+2)
 	}
 	for _, key := range l.remembered() {
