@@ -19,6 +19,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
+	"github.com/rollcall-dev/rollcall/internal/invalidate"
 	"github.com/rollcall-dev/rollcall/internal/publish"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
@@ -34,6 +35,7 @@ var metrics = func() []string {
 	consume.NewMetrics(r, letters)
 	store.NewMetrics(r)
 	audit.NewMetrics(r)
+	invalidate.NewMetrics(r)
 	broker.NewMetrics(r)
 	r.MustRegister(telemetry.NewHealth(zap.NewNop()))
 	return append(r.names, "rollcall_build_info") // telemetry.NewRegistry's own

@@ -9,23 +9,31 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/rollcall-dev/rollcall/internal/broker"
+	"github.com/rollcall-dev/rollcall/internal/consume"
+	"github.com/rollcall-dev/rollcall/internal/invalidate"
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // Passwords as deploy/example.env says to make them.
 var passwords = map[string]string{
-	"NATS_ADMIN_PASSWORD":  "p0123456789abcdef0123456789abcdef",
-	"NATS_INGEST_PASSWORD": "p1e5",
-	"NATS_STORE_PASSWORD":  "p5k",
-	"NATS_ROUTE_PASSWORD":  "p00",
+	"NATS_ADMIN_PASSWORD":      "p0123456789abcdef0123456789abcdef",
+	"NATS_INGEST_PASSWORD":     "p1e5",
+	"NATS_STORE_PASSWORD":      "p5k",
+	"NATS_INVALIDATE_PASSWORD": "p1nv",
+	"NATS_ROUTE_PASSWORD":      "p00",
 }
 
 // start runs a node by one of our files, at free ports and in a directory of
@@ -192,6 +200,87 @@ func TestUsers(t *testing.T) {
 		}
 	})
 }
+
+// The invalidate role does all that it does, as its user.
+func TestInvalidateUser(t *testing.T) {
+	s := start(t, "nats.conf", nil, nil)
+	admin, _ := connect(t, s, "admin", passwords["NATS_ADMIN_PASSWORD"])
+	apply(t, admin)
+	heard, err := admin.Conn().SubscribeSync("rollcall.invalidate.organizations.org_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, said := observer.New(zap.WarnLevel)
+	conn, err := broker.Dial(broker.Options{
+		Name: "test", URL: strings.Replace(s.ClientURL(), "nats://", "nats://invalidate:"+passwords["NATS_INVALIDATE_PASSWORD"]+"@", 1), Log: zap.New(log),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	v, err := invalidate.New(invalidate.Options{
+		Broker: conn, Keys: map[string][]string{"organization_memberships": {"user:{user_id}:orgs"}, "organizations": {"org:{id}"}},
+		Targets: []invalidate.Target{invalidate.NewPublisher(conn, streams.Names{})},
+		After:   []invalidate.Prerequisite{{Name: "itself", Key: consume.PositionKey("store-app")}},
+		Log:     zap.NewNop(), Metrics: invalidate.NewMetrics(registry),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		body := fmt.Sprintf(`{"type":"organizationMembership.created","data":{"id":"m%d","organization":{"id":"org_1"},"public_user_data":{"user_id":"user_%d"}}}`, i, i)
+		if _, err := admin.Publish(t.Context(), fmt.Sprintf("clerk.ins_1.organizationMembership.created.m%d", i), []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- consume.New(v.Sinks()[0], consume.Options{
+			Broker: conn, Log: zap.New(log), Status: well{}, NoStream: func() {},
+			Metrics: consume.NewMetrics(registry, consume.NewDeadLetters(registry)),
+		}).Run(ctx)
+	}()
+	stream, err := admin.Stream(t.Context(), "CLERK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch := stream.CachedInfo().Created.UnixNano()
+	pass := func(sequence int) {
+		if _, err := admin.Publish(t.Context(), "$KV.CLERK_STATE."+consume.PositionKey("store-app"), fmt.Appendf(nil, `{"epoch":%d,"sequence":%d}`, epoch, sequence)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass(30)
+	if err := v.Wait(t.Context(), streams.Position{Epoch: epoch, Sequence: 30}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.Publish(t.Context(), "clerk.ins_1.organization.deleted.org_1", []byte(`{"type":"organization.deleted","data":{"id":"org_1","deleted":true}}`)); err != nil {
+		t.Fatal(err)
+	}
+	pass(31)
+	if m, err := heard.NextMsg(10 * time.Second); err != nil {
+		t.Errorf("nothing is published: %v", err)
+	} else if !bytes.Contains(m.Data, []byte(`"org:org_1"`)) {
+		t.Errorf("published: %s", m.Data)
+	}
+	if err := v.Wait(t.Context(), streams.Position{Epoch: epoch, Sequence: 31}); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	conn.Close()
+	for _, e := range said.All() {
+		t.Errorf("%s %v", e.Message, e.ContextMap())
+	}
+}
+
+type well struct{}
+
+func (well) OK()             {}
+func (well) Degraded(string) {}
 
 // batch stores two messages as one, as ingest's group commit does.
 func batch(t *testing.T, nc *nats.Conn, subject string) {
