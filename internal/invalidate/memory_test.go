@@ -421,7 +421,7 @@ func TestErase(t *testing.T) {
 	same(t, "left", l.remembered(), "invalidate.keys.users.user_2", "invalidate.of.organizations.org_1.organization_invitations.inv_1",
 		"invalidate.keys.organization_memberships.m2", "invalidate.of.users.user_2.organization_memberships.m2")
 	at.Sequence++
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if err := p.Wait(ctx, at); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("invalidate-redis is at event %d, before %d", last, at.Sequence)) {
 		t.Errorf("with a target behind: %v", err)
