@@ -174,12 +174,13 @@ func (s *Server) save(w *world, to io.Writer) error {
 }
 
 // saveNowAndThen bounds what a crash loses. A large state is saved more seldom,
-// since nothing changes while it is.
-func (s *Server) saveNowAndThen(ctx context.Context) {
+// since nothing changes while it is. As much as saved had been emitted when the
+// state was last on disk.
+func (s *Server) saveNowAndThen(ctx context.Context, saved int) {
 	if s.o.SaveEvery <= 0 || s.o.StateFile == "" {
 		return
 	}
-	saved, pause := s.world.Load().emitted(), s.o.SaveEvery
+	pause := s.o.SaveEvery
 	for {
 		select {
 		case <-ctx.Done():

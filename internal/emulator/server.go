@@ -201,11 +201,12 @@ func (s *Server) Run(ctx context.Context) error {
 	s.world.Load().start()
 	s.swap.Unlock()
 	err := s.writeEnvFile()
+	saved := s.world.Load().emitted() // before anybody can change it
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(s.ln) }()
 	saving, endSaving := context.WithCancel(ctx)
 	var saves sync.WaitGroup
-	saves.Go(func() { s.saveNowAndThen(saving) })
+	saves.Go(func() { s.saveNowAndThen(saving, saved) })
 	if err == nil {
 		select {
 		case <-ctx.Done():
