@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +21,13 @@ import (
 // TestProductionLayout runs the processes as docker-compose.yml does: each as
 // the NATS user and the Postgres role that deploy/ gives it, and no more.
 func TestProductionLayout(t *testing.T) {
-	t.Setenv("NATS_ADMIN_PASSWORD", "padmin")
-	t.Setenv("NATS_INGEST_PASSWORD", "pingest")
-	t.Setenv("NATS_STORE_PASSWORD", "pstore")
+	users, err := os.ReadFile("../../deploy/nats/users.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`\$(NATS_(\w+)_PASSWORD)`).FindAllStringSubmatch(string(users), -1) {
+		t.Setenv(m[1], "p"+strings.ToLower(m[2]))
+	}
 	o, err := server.ProcessConfigFile("../../deploy/nats/nats.conf")
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -233,7 +234,7 @@ func TestIngestUser(t *testing.T) {
 	dir := t.TempDir()
 	users, err := filepath.Abs("../../deploy/nats/users.conf")
 	must(t, err)
-	text := strings.NewReplacer("$NATS_ADMIN_PASSWORD", "a", "$NATS_INGEST_PASSWORD", "i", "$NATS_STORE_PASSWORD", "s").Replace(string(read(t, users)))
+	text := regexp.MustCompile(`\$NATS_\w+_PASSWORD`).ReplaceAllString(string(read(t, users)), "p") // everybody's
 	config := filepath.Join(dir, "users.conf")
 	must(t, os.WriteFile(config, []byte(text), 0o600))
 	ns := stacktest.NATS(t, stacktest.Configure(func(o *server.Options) {
@@ -246,11 +247,11 @@ func TestIngestUser(t *testing.T) {
 		s.is(t, "")
 		return c
 	}
-	js, err := as("admin:a").JetStream()
+	js, err := as("admin:p").JetStream()
 	must(t, err)
 	_, err = streams.Apply(t.Context(), js, streams.Names{}.Definitions(streams.Options{}))
 	must(t, err)
-	ingest, err := as("ingest:i").JetStream()
+	ingest, err := as("ingest:p").JetStream()
 	must(t, err)
 	for _, subject := range []string{"clerk.ins_1.user.updated.x", "rollcall.dead.ingest._._._"} {
 		if _, err := ingest.Publish(t.Context(), subject, nil); err != nil {
