@@ -208,8 +208,9 @@ func TestPrismaAndDrizzle(t *testing.T) {
 			Rows        []struct{ User string }
 		}
 	}
-	if err := json.Unmarshal(nodetest.RunIn(t, "testdata/node", "check.mjs", input), &out); err != nil {
-		t.Fatal(err)
+	said := nodetest.RunIn(t, "testdata/node", "check.mjs", input)
+	if err := json.Unmarshal(said, &out); err != nil {
+		t.Fatalf("%v, in %d bytes: %s", err, len(said), said)
 	}
 
 	same(t, Prisma, out.Prisma.Columns, want(s, func(a store.Attribute) string {

@@ -77,5 +77,5 @@ async function drizzle() {
   return { columns, first, then: bin('drizzle-kit', 'push'), rows };
 }
 
-console.log(JSON.stringify({ prisma: await prisma(), drizzle: await drizzle() }));
-process.exit(0);
+const found = JSON.stringify({ prisma: await prisma(), drizzle: await drizzle() });
+process.stdout.write(found, () => process.exit(0)); // not before all is through the pipe
