@@ -17,7 +17,7 @@ import (
 )
 
 func newStore(o *options) *cobra.Command {
-	return cli.Group("store", "Look after a store's schema", newStorePlan(o), newStoreApply(o), newStoreSchema(o))
+	return cli.Group("store", "Look after a store's schema", newStorePlan(o), newStoreApply(o), newStoreGrant(o), newStoreSchema(o))
 }
 
 // oneStore is the check of a command about one store.

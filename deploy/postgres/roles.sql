@@ -7,7 +7,9 @@
 --
 --   ROLLCALL_OWNER_PASSWORD=… ROLLCALL_APP_PASSWORD=… psql -f roles.sql DATABASE
 --
--- A service's own role gets what it needs by a grant of yours, for example
+-- A service's own role, which reads a whole store, is made and granted by
+--   rollcall store grant NAME --role billing
+-- One that sees less gets a grant of yours, for example
 --   grant usage on schema clerk to billing;
 --   grant select on clerk.users_live to billing;
 
