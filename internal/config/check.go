@@ -27,6 +27,7 @@ func (l *loader) check(c *Config) {
 	l.checkStores(c)
 	l.checkAudit(&c.Audit)
 	l.checkInvalidate(c)
+	l.checkGateway(c)
 
 	l.address("ingest.addr", c.Ingest.Addr)
 	l.address("health.addr", c.Health.Addr)

@@ -33,6 +33,8 @@ type Config struct {
 	Stores     []Store    // sorted by name
 	Audit      Audit      `yaml:"audit"`
 	Invalidate Invalidate
+	Gateway    Gateway
+	Identity   Identity `yaml:"identity"`
 	Ingest     Ingest `yaml:"ingest"`
 	Log        Log    `yaml:"log"`
 	Health     Health `yaml:"health"`

@@ -143,13 +143,14 @@ func TestDefaults(t *testing.T) {
 		NATS:       NATS{Create: true, Replicas: 1, Durability: "fsync", DedupeWindow: 28 * time.Hour},
 		Audit:      Audit{Migrate: "auto"},
 		Invalidate: Invalidate{NATS: true, Redis: Redis{Channel: "rollcall.invalidate"}, Keys: defaultKeys()},
+		Gateway:    Gateway{Addr: ":8082", MaxTokenLife: 10 * time.Minute, Revocation: GatewayRevocation{OnStale: "closed"}},
 		Ingest:     Ingest{Addr: ":8080", MaxBody: 1 << 20, Codes: "redact", MaxMemory: 32 << 20, ReadTimeout: 10 * time.Second},
 		Log:        Log{SessionTTL: 90 * 24 * time.Hour, MessageTTL: 7 * 24 * time.Hour},
 		Health:     Health{Addr: ":8089"},
 	}
 	// Empty values leave defaults, so that a file may show every key.
 	for _, text := range []string{"", "# nothing", "ingest: {addr: , codes: \"\"}\nnats:\ninstance: {webhook_secrets: []}"} {
-		if d := cmp.Diff(want, load(t, text, nil), cmpopts.IgnoreUnexported(Config{}, Invalidate{})); d != "" {
+		if d := cmp.Diff(want, load(t, text, nil), cmpopts.IgnoreUnexported(Config{}, Invalidate{}, Gateway{})); d != "" {
 			t.Errorf("%q (-want +got):\n%s", text, d)
 		}
 	}
@@ -415,13 +416,16 @@ func TestTable(t *testing.T) {
 		seen[s.Env] = true
 		if s.Default != "" {
 			name := strings.ReplaceAll(s.Env, "NAME", "APP")
-			c := load(t, "", map[string]string{"DATABASE_URL": "postgres://h/db", name: s.Default})
+			c := load(t, "", map[string]string{"DATABASE_URL": "postgres://h/db", "ROLLCALL_GATEWAY_ROUTES_0_PATH": "/", name: s.Default})
 			if c.Origin(path) != name {
 				t.Errorf("%s: %s sets nothing", s.Path, name)
 			}
 		}
 		if strings.HasPrefix(path, purgePath) {
 			path = purgePath // there is none by default
+		}
+		if strings.HasPrefix(path, "gateway.routes") {
+			path = "gateway.routes"
 		}
 		sections = append(sections, path)
 	}

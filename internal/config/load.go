@@ -110,10 +110,11 @@ func follow(n *yaml.Node) *yaml.Node {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 func (l *loader) sections(c *Config, root *yaml.Node) {
-	kids := l.children(root, "", keys(reflect.TypeFor[Config](), "instance", "instances", "stores", invalidatePath))
+	kids := l.children(root, "", keys(reflect.TypeFor[Config](), "instance", "instances", "stores", invalidatePath, gatewayPath))
 	l.instances(c, kids["instance"], kids["instances"])
 	l.stores(c, kids["stores"])
 	l.invalidate(c, kids[invalidatePath])
+	l.gateway(c, kids[gatewayPath])
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		if key := v.Type().Field(i).Tag.Get("yaml"); key != "" {

@@ -35,6 +35,8 @@ func (c *Config) Print(w io.Writer) error {
 	}
 	put(root, "audit", c.section("audit", c.Audit))
 	put(root, invalidatePath, c.invalidateNode())
+	put(root, gatewayPath, c.gatewayNode())
+	put(root, "identity", c.section("identity", c.Identity))
 	put(root, "ingest", c.section("ingest", c.Ingest))
 	put(root, "log", c.section("log", c.Log))
 	put(root, "health", c.section("health", c.Health))
@@ -70,6 +72,19 @@ func (c *Config) invalidateNode() *yaml.Node {
 			list.LineComment = "# " + from
 		}
 		put(keys, table, list)
+	}
+	return n
+}
+
+func (c *Config) gatewayNode() *yaml.Node {
+	n := c.section(gatewayPath, c.Gateway)
+	put(n, "revocation", c.section("gateway.revocation", c.Gateway.Revocation))
+	put(n, "freshness", c.section("gateway.freshness", c.Gateway.Freshness))
+	routes := put(n, "routes", &yaml.Node{Kind: yaml.SequenceNode})
+	for i, r := range c.Gateway.Routes {
+		entry := c.section(routePath(i), r)
+		put(entry, "require", c.section(routePath(i)+".require", r.Require))
+		routes.Content = append(routes.Content, entry)
 	}
 	return n
 }
