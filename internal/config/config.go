@@ -35,9 +35,9 @@ type Config struct {
 	Invalidate Invalidate
 	Gateway    Gateway
 	Identity   Identity `yaml:"identity"`
-	Ingest     Ingest `yaml:"ingest"`
-	Log        Log    `yaml:"log"`
-	Health     Health `yaml:"health"`
+	Ingest     Ingest   `yaml:"ingest"`
+	Log        Log      `yaml:"log"`
+	Health     Health   `yaml:"health"`
 
 	file string            // as errors name it; "" without one
 	from map[string]origin // by path: what is not a default

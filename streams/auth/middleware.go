@@ -100,23 +100,35 @@ func statusOf(err error) int {
 }
 
 func (g *guard) answer(w http.ResponseWriter, r *http.Request, err error) {
+	page := RedirectURL(r, err, g.signIn, g.selectOrganization)
+	if page == "" {
+		g.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, page, http.StatusFound)
+}
+
+// RedirectURL is where a browser that opens a page goes instead of being refused
+// with err: to signIn, or to selectOrganization where none is active, with the page
+// as redirect_url; "" for other requests, other errors, and where that URL is "".
+func RedirectURL(r *http.Request, err error, signIn, selectOrganization string) string {
 	page := ""
 	switch {
 	case !navigates(r):
 	case statusOf(err) == http.StatusUnauthorized:
-		page = g.signIn
+		page = signIn
 	case CodeOf(err) == CodeOrganizationRequired:
-		page = g.selectOrganization
+		page = selectOrganization
 	}
-	if target, parseErr := url.Parse(page); page != "" && parseErr == nil {
-		q := target.Query()
-		q.Set("redirect_url", pageURL(r))
-		target.RawQuery = q.Encode()
-		w.Header().Set("Cache-Control", "no-store")
-		http.Redirect(w, r, target.String(), http.StatusFound)
-		return
+	target, parseErr := url.Parse(page)
+	if page == "" || parseErr != nil {
+		return ""
 	}
-	g.refuse(w, r, err)
+	q := target.Query()
+	q.Set("redirect_url", pageURL(r))
+	target.RawQuery = q.Encode()
+	return target.String()
 }
 
 // navigates reports whether a browser asks for a page, and not a script for data.
