@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,10 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
 )
 
-const devIngestAddr = "127.0.0.1:8080"
+const (
+	devIngestAddr  = "127.0.0.1:8080"
+	devGatewayAddr = "127.0.0.1:8082"
+)
 
 func newDev(o *options) *cobra.Command {
 	emulate := false
@@ -72,6 +76,7 @@ type devStack struct {
 	nats     *stack.NATS
 	postgres *stack.Postgres
 	secret   string
+	seed     string    // of identity tokens
 	clerk    *emulated // nil without --emulate
 	config   *config.Config
 }
@@ -96,7 +101,10 @@ func (d *devStack) run(ctx context.Context) (err error) {
 	if err := removeIfThere(filepath.Join(d.dir, devEnvFile)); err != nil {
 		return err
 	}
-	if d.secret, err = keptSecret(filepath.Join(d.dir, "webhook.secret")); err != nil {
+	if d.secret, err = keptSecret(filepath.Join(d.dir, "webhook.secret"), newWebhookSecret); err != nil {
+		return err
+	}
+	if d.seed, err = keptSecret(filepath.Join(d.dir, "identity.seed"), newSeed); err != nil {
 		return err
 	}
 	natsURL, err := d.startNATS()
@@ -128,6 +136,9 @@ func (d *devStack) load(databaseURL, natsURL string) (*config.Config, error) {
 	beneath := map[string]string{"DATABASE_URL": databaseURL, "NATS_URL": natsURL}
 	if d.secret != "" {
 		beneath["CLERK_WEBHOOK_SIGNING_SECRET"] = d.secret
+	}
+	if d.seed != "" {
+		beneath["ROLLCALL_IDENTITY_SEED"] = d.seed
 	}
 	if d.clerk != nil {
 		for _, s := range d.clerk.env {
@@ -172,26 +183,32 @@ func (d *devStack) startPostgres(ctx context.Context) (url string, err error) {
 
 // serve runs the roles, and says so once all of it works.
 func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error {
-	r, err := parseRoles(d.config, nil)
+	// What the gateway lacks of Clerk it says when it is asked.
+	isGateway := func(role string) bool { return role == roleGateway }
+	r, err := parseRoles(d.config, slices.DeleteFunc(configuredRoles(d.config), isGateway))
 	if err != nil {
 		return err
 	}
-	r.invalidate = d.config.RequireInvalidate() == nil
-	ln, err := d.listen()
+	r.invalidate, r.gateway = d.config.RequireInvalidate() == nil, true
+	ln, err := d.listen("ingest.addr", d.config.Ingest.Addr, devIngestAddr)
 	if err != nil {
 		return err
+	}
+	gatewayLn, err := d.listen("gateway.addr", d.config.Gateway.Addr, devGatewayAddr)
+	if err != nil {
+		return errors.Join(err, ln.Close())
 	}
 	base := "http://" + ln.Addr().String()
 	if d.emulate {
 		if d.clerk, err = d.newEmulated(d.webhook(base)); err != nil {
-			return errors.Join(err, ln.Close())
+			return errors.Join(err, ln.Close(), gatewayLn.Close())
 		}
 		if d.config, err = d.load(databaseURL, natsURL); err != nil {
-			return errors.Join(err, ln.Close())
+			return errors.Join(err, ln.Close(), gatewayLn.Close())
 		}
 	}
 	p := newProcess(d.config, r, d.log)
-	p.listener = ln
+	p.listener, p.gatewayListener = ln, gatewayLn
 	if d.nats != nil {
 		p.embedded = d.nats.Healthy
 		if p.maxBytes == 0 {
@@ -215,7 +232,7 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 			return nil // stopped before it was ready
 		}
 		close(ready)
-		return d.announce(base, databaseURL, natsURL)
+		return d.announce(base, "http://"+gatewayLn.Addr().String(), databaseURL, natsURL)
 	})
 	err = g.Wait()
 	return errors.Join(err, removeIfThere(filepath.Join(d.dir, devEnvFile)))
@@ -223,15 +240,15 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 
 // listen takes the default port, or a free one where it is taken; a port that
 // was asked for is not given up.
-func (d *devStack) listen() (net.Listener, error) {
-	if asked := d.config.Origin("ingest.addr"); asked != "" {
-		ln, err := listen(d.config.Ingest.Addr, asked)
+func (d *devStack) listen(setting, addr, otherwise string) (net.Listener, error) {
+	if asked := d.config.Origin(setting); asked != "" {
+		ln, err := listen(addr, setting, asked)
 		if err != nil {
 			return nil, cli.Usage(err)
 		}
 		return ln, nil
 	}
-	ln, err := net.Listen("tcp", devIngestAddr)
+	ln, err := net.Listen("tcp", otherwise)
 	if err != nil {
 		ln, err = net.Listen("tcp", "127.0.0.1:0")
 	}
@@ -299,10 +316,11 @@ func (d *devStack) webhook(base string) (url, secret string) {
 }
 
 // announce writes dev.env, and prints what listens where and what to try.
-func (d *devStack) announce(base, databaseURL, natsURL string) error {
+func (d *devStack) announce(base, gateway, databaseURL, natsURL string) error {
 	webhook, secret := d.webhook(base)
 	settings := []setting{
 		{"DATABASE_URL", databaseURL}, {"NATS_URL", natsURL}, {"ROLLCALL_WEBHOOK_URL", webhook}, {"CLERK_WEBHOOK_SIGNING_SECRET", secret},
+		{"ROLLCALL_GATEWAY_URL", gateway},
 	}
 	clerk := ""
 	if d.clerk != nil {
@@ -329,6 +347,7 @@ rollcall dev is ready; everything is in %s
 
   webhooks  %s
   health    %s/readyz, %[3]s/metrics
+  gateway   %[11]s/auth/verify
   NATS      %[4]s
   Postgres  %[5]s%[10]s
 
@@ -339,7 +358,7 @@ Try, in a second terminal:
   curl -s %[3]s/readyz
 
 Ctrl-C stops it.
-`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, d.query(databaseURL), os.Args[0], clerk)
+`, d.dir, webhook, base, natsURL, withoutPassword(databaseURL), data, shown, d.query(databaseURL), os.Args[0], clerk, gateway)
 	return err
 }
 
@@ -370,26 +389,29 @@ func withoutPassword(databaseURL string) string {
 	return scheme + "://" + rest
 }
 
-// keptSecret is the signing secret of a dev stack that was given none: made
-// once and kept.
-func keptSecret(path string) (string, error) {
+// keptSecret is a secret of a dev stack that was given none: made once and kept.
+func keptSecret(path string, make func() string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err == nil {
 		return strings.TrimSpace(string(b)), nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read the signing secret: %w", err)
+		return "", fmt.Errorf("read a kept secret: %w", err)
 	}
-	key := make([]byte, 24)
-	if _, err := rand.Read(key); err != nil {
-		return "", err
-	}
-	secret := "whsec_" + base64.StdEncoding.EncodeToString(key)
+	secret := make()
 	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("keep the signing secret: %w", err)
+		return "", fmt.Errorf("keep a secret: %w", err)
 	}
 	return secret, nil
 }
+
+func newWebhookSecret() string {
+	key := make([]byte, 24)
+	_, _ = rand.Read(key) // never fails
+	return "whsec_" + base64.StdEncoding.EncodeToString(key)
+}
+
+func newSeed() string { return rand.Text() + rand.Text() }
 
 func removeIfThere(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -37,6 +37,25 @@ type roles struct {
 	stores     []config.Store
 	audit      bool
 	invalidate bool
+	gateway    bool
+}
+
+// configuredRoles are all that the configuration has.
+func configuredRoles(c *config.Config) []string {
+	names := []string{"ingest"}
+	if len(c.Stores) > 0 {
+		names = append(names, "store")
+	}
+	if c.Audit.DatabaseURL != "" {
+		names = append(names, "audit")
+	}
+	if c.Invalidate.Configured() {
+		names = append(names, streams.SinkInvalidate)
+	}
+	if c.Gateway.Configured() {
+		names = append(names, roleGateway)
+	}
+	return names
 }
 
 // parseRoles reads the roles that were asked for; none means all that the
@@ -44,16 +63,7 @@ type roles struct {
 func parseRoles(c *config.Config, names []string) (roles, error) {
 	var r roles
 	if len(names) == 0 {
-		names = append(names, "ingest")
-		if len(c.Stores) > 0 {
-			names = append(names, "store")
-		}
-		if c.Audit.DatabaseURL != "" {
-			names = append(names, "audit")
-		}
-		if c.Invalidate.Configured() {
-			names = append(names, streams.SinkInvalidate)
-		}
+		names = configuredRoles(c)
 	}
 	wanted := map[string]bool{}
 	for _, name := range names {
@@ -72,8 +82,10 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 			r.audit = true
 		case name == streams.SinkInvalidate:
 			r.invalidate = true
+		case name == roleGateway:
+			r.gateway = true
 		default:
-			return r, cli.Usagef("there is no role %q; this release has ingest, store, store/NAME, audit and invalidate", name)
+			return r, cli.Usagef("there is no role %q; this release has ingest, store, store/NAME, audit, invalidate and gateway", name)
 		}
 	}
 	mistakes := []error{c.RequireNATS()}
@@ -85,6 +97,9 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 	}
 	if r.invalidate {
 		mistakes = append(mistakes, c.RequireInvalidate())
+	}
+	if r.gateway {
+		mistakes = append(mistakes, c.RequireGateway())
 	}
 	for name := range wanted {
 		mistakes = append(mistakes, c.RequireStore(name))
@@ -111,6 +126,8 @@ type process struct {
 	health  *telemetry.Health
 	// listener of webhooks, health and metrics; nil where ingest isn't a role.
 	listener net.Listener
+	// gatewayListener is of the gateway; nil where it isn't a role.
+	gatewayListener net.Listener
 	// embedded is the broker's health where it is this process's own, which
 	// syncs always; nil elsewhere.
 	embedded func() error
@@ -155,6 +172,11 @@ func (p *process) run(ctx context.Context) error {
 	g.Go(func() error { return p.health.Remind(ctx, remindEvery) })
 	if err := p.startSinks(ctx, g, keeper); err != nil {
 		return err
+	}
+	if p.roles.gateway {
+		if err := p.startGateway(ctx, g); err != nil {
+			return err
+		}
 	}
 	if p.roles.ingest {
 		if err := p.startIngest(ctx, g, conn, keeper); err != nil {
@@ -353,11 +375,12 @@ func ingestOptions(c *config.Config) ingest.Options {
 	return o
 }
 
-// listen opens the webhook listener.
-func listen(addr, setting string) (net.Listener, error) {
+// listen opens the listener of a setting such as ingest.addr; from is what set it.
+func listen(addr, setting, from string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("can't listen on %s (%s): %w; choose another address with %s or ROLLCALL_INGEST_ADDR", addr, setting, reasonOf(err), setting)
+		variable := "ROLLCALL_" + strings.ToUpper(strings.ReplaceAll(setting, ".", "_"))
+		return nil, fmt.Errorf("can't listen on %s (%s): %w; choose another address with %s or %s", addr, from, reasonOf(err), setting, variable)
 	}
 	return ln, nil
 }

@@ -26,6 +26,8 @@ Roles:
   store/NAME    keep one
   audit         keep the audit log
   invalidate    tell caches which keys went stale: Redis, NATS, HTTP
+  gateway       let requests through that a session token entitles, and tell the
+                services behind it who they are from (gateway in rollcall.yaml)
 
 NATS and the databases may come and go: a role that can't reach them is degraded,
 says so in /readyz, and goes on when they are back.`,
@@ -48,7 +50,12 @@ says so in /readyz, and goes on when they are back.`,
 			defer func() { _ = log.Sync() }() // standard error can't always be synced
 			p := newProcess(cfg, r, log)
 			if r.ingest {
-				if p.listener, err = listen(cfg.Ingest.Addr, "ingest.addr"); err != nil {
+				if p.listener, err = listen(cfg.Ingest.Addr, "ingest.addr", "ingest.addr"); err != nil {
+					return cli.Usage(err)
+				}
+			}
+			if r.gateway {
+				if p.gatewayListener, err = listen(cfg.Gateway.Addr, "gateway.addr", "gateway.addr"); err != nil {
 					return cli.Usage(err)
 				}
 			}

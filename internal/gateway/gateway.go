@@ -3,7 +3,7 @@
 // /auth/verify that another proxy asks.
 //
 //	request ─▶ route ─▶ token ─▶ revoked? ─▶ requirements ─▶ headers replaced ─▶ upstream
-//	             │404,400  │401,503   │401,503     │403                             │502,504
+//	           404, 400  401, 503   401, 503      403                           502, 504
 //
 // No upstream sees a request on a path that isn't public before all of that is
 // done. A path that two servers could read differently is refused.
@@ -33,6 +33,7 @@ const (
 	CodeNoRoute            auth.Code = "no-route"             // 404
 	CodeMethod             auth.Code = "method-not-allowed"   // 405: CONNECT, TRACE
 	CodeBodyTooLarge       auth.Code = "body-too-large"       // 413: more than the route's max_body
+	CodeBodyBroken         auth.Code = "body-broken"          // 400: malformed, or not whole
 	CodeRevoked            auth.Code = "session-revoked"      // 401: ended, banned, removed, or changed since the token was made
 	CodeRevocationsUnknown auth.Code = "revocations-unknown"  // 503: it isn't known who is revoked
 	CodeUpstream           auth.Code = "upstream-unreachable" // 502

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,6 +38,9 @@ func (g *Gateway) forward(x *exchange, r *http.Request, asserted http.Header) {
 			return
 		}
 		r.Body = http.MaxBytesReader(x.ResponseWriter, r.Body, limit)
+	}
+	if r.Body != http.NoBody {
+		r.Body = &body{r.Body, &x.bodyBroke}
 	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		// Another protocol could carry requests past us, as HTTP/2 would.
@@ -168,11 +173,27 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 		x.gone = true
 	case errors.As(err, &large):
 		x.refuse(tooLarge())
+	case x.bodyBroke.Load():
+		x.refuse(&auth.Error{Code: CodeBodyBroken, Status: http.StatusBadRequest, Message: "the request's body can't be read to its end", Err: err})
 	case errors.As(err, &timeout) && timeout.Timeout():
 		x.refuse(&auth.Error{Code: CodeUpstreamTimeout, Status: http.StatusGatewayTimeout, Message: "the service didn't answer in time", Err: err})
 	default:
 		x.refuse(&auth.Error{Code: CodeUpstream, Status: http.StatusBadGateway, Message: "the service can't be reached, or broke off", Err: err})
 	}
+}
+
+// body notes that a client's body can't be read, which isn't the upstream's fault.
+type body struct {
+	io.ReadCloser
+	broke *atomic.Bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.broke.Store(true)
+	}
+	return n, err
 }
 
 // buffers are for copying bodies.

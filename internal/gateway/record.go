@@ -38,6 +38,8 @@ type exchange struct {
 	gone   bool  // the client is
 	status int
 	began  time.Time
+	// bodyBroke is set by whoever reads the request's body.
+	bodyBroke atomic.Bool
 }
 
 // Unwrap lets http.ResponseController reach the connection.
