@@ -18,6 +18,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/consume"
+	"github.com/rollcall-dev/rollcall/internal/gateway"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 	"github.com/rollcall-dev/rollcall/internal/invalidate"
 	"github.com/rollcall-dev/rollcall/internal/publish"
@@ -36,6 +37,7 @@ var metrics = func() []string {
 	store.NewMetrics(r)
 	audit.NewMetrics(r)
 	invalidate.NewMetrics(r)
+	gateway.NewMetrics(r)
 	broker.NewMetrics(r)
 	r.MustRegister(telemetry.NewHealth(zap.NewNop()))
 	return append(r.names, "rollcall_build_info") // telemetry.NewRegistry's own

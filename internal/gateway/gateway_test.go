@@ -293,6 +293,20 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// A proxy that can't tell an absent header from its own placeholder asks for
+// blank ones.
+func TestBlank(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, routes(), nil)
+	for bearer, want := range map[string]string{"": "", r.token(func(c *token.SessionClaims) { c.Organization = nil }): "user_ada"} {
+		got := r.ask(http.MethodGet, gateway.VerifyPath+"?blank=true", bearer, "X-Forwarded-Uri", "/public/")
+		r.expect("blank", got, 200, "")
+		if user, org := got.header[auth.HeaderUserID], got.header[auth.HeaderOrgID]; len(user) != 1 || user[0] != want || len(org) != 1 || org[0] != "" {
+			t.Errorf("user %q, organization %q", user, org)
+		}
+	}
+}
+
 // fakeRevocations are what package revocation keeps.
 type fakeRevocations struct{ refuse, stale func() bool }
 

@@ -17,12 +17,20 @@ const (
 	naming        // names the path that a request is for
 )
 
-// kinds are by the name as fold has it.
-var kinds = map[string]kind{
-	"x-clerk-user-id": identity, "x-clerk-session-id": identity, "x-clerk-org-id": identity, "x-clerk-org-slug": identity,
-	"x-clerk-org-role": identity, "x-clerk-org-permissions": identity, "x-clerk-actor-id": identity, "x-clerk-platform": identity,
-	"x-rollcall-identity": identity,
-	"x-forwarded-uri":     naming, "x-original-uri": naming, "x-original-url": naming, "x-rewrite-url": naming,
+// kinds are by the name in lower case, with dashes.
+var kinds = func() map[string]kind {
+	all := map[string]kind{"x-forwarded-uri": naming, "x-original-uri": naming, "x-original-url": naming, "x-rewrite-url": naming}
+	for _, name := range identityHeaders() {
+		all[strings.ToLower(name)] = identity
+	}
+	return all
+}()
+
+func identityHeaders() []string {
+	return []string{
+		auth.HeaderUserID, auth.HeaderSessionID, auth.HeaderOrgID, auth.HeaderOrgSlug, auth.HeaderOrgRole, auth.HeaderOrgPermissions,
+		auth.HeaderActorID, auth.HeaderPlatform, auth.HeaderIdentity,
+	}
 }
 
 const longestName = 32 // of kinds, with room

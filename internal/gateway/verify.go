@@ -11,6 +11,8 @@ import (
 // serveVerify answers another proxy: 200 with the identity headers, or why not.
 // The request it asks about is named by a path appended (Envoy), X-Forwarded-Uri
 // (Traefik, Caddy) or X-Original-Uri (nginx); where none is, only the session counts.
+// In the query a proxy asks for more: audience, redirect=true for browsers, and
+// blank=true for headers without a value where there is nothing to say.
 func (g *Gateway) serveVerify(x *exchange, r *http.Request) {
 	asked, appended, err := g.askedFor(r)
 	if err != nil {
@@ -35,6 +37,11 @@ func (g *Gateway) serveVerify(x *exchange, r *http.Request) {
 		}
 		x.refuse(err)
 		return
+	}
+	if r.URL.Query().Get("blank") == "true" {
+		for _, name := range identityHeaders() {
+			x.Header()[name] = []string{""}
+		}
 	}
 	if x.claims != nil {
 		headers, err := g.assertions.of(x.claims, audience(x.route, r, appended, asked.Host))
