@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -99,7 +100,7 @@ func newVerifier(c *config.Config) (v gateway.Verifier, closeIt func(), err erro
 type keyless struct{}
 
 func (keyless) VerifyRequest(r *http.Request) (*auth.Claims, error) {
-	if r.Header.Get("Authorization") == "" && r.Header.Get("Cookie") == "" {
+	if r.Header.Get("Authorization") == "" && !strings.Contains(r.Header.Get("Cookie"), "__session") {
 		return nil, &auth.Error{Code: auth.CodeTokenMissing, Status: http.StatusUnauthorized, Message: "no session token: send it as Authorization: Bearer, or in Clerk's cookie __session"}
 	}
 	return nil, &auth.Error{Code: auth.CodeKeysUnavailable, Status: http.StatusServiceUnavailable, Message: "there are no keys to verify tokens with: set CLERK_PUBLISHABLE_KEY, or start with --emulate"}
