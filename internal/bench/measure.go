@@ -70,6 +70,7 @@ func (b *bench) measure(ctx context.Context) error {
 		{"memory", b.memory},
 		{"store memory", b.storeMemory},
 		{"token", b.tokens},
+		{"gateway", b.gateways},
 		{"rls", b.rowSecurity},
 	} {
 		if !strings.Contains(m.name, b.only) {
