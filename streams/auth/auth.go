@@ -215,7 +215,7 @@ func (v *Verifier) remembered(ctx context.Context, token string) (*Claims, error
 }
 
 func (v *Verifier) check(ctx context.Context, token string) (*Claims, error) {
-	s, err := parse(token, []jose.SignatureAlgorithm{jose.RS256})
+	s, err := parse(token, jose.RS256)
 	if err != nil {
 		return nil, err
 	}

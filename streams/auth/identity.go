@@ -171,7 +171,7 @@ func (v *IdentityVerifier) Verify(ctx context.Context, token string) (*Identity,
 }
 
 func (v *IdentityVerifier) check(ctx context.Context, token string) (*Identity, error) {
-	s, err := parse(token, []jose.SignatureAlgorithm{jose.EdDSA})
+	s, err := parse(token, jose.EdDSA)
 	if err != nil {
 		return nil, err
 	}
