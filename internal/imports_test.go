@@ -25,6 +25,7 @@ var allowed = map[string]string{
 	"internal/stack":               "",
 	"internal/config":              "streams streams/auth internal/projection",
 	"internal/gateway":             "streams/auth",
+	"internal/freshness":           "streams/auth internal/projection",
 	"internal/broker":              "streams",
 	"internal/publish":             "streams",
 	"internal/lease":               "streams",

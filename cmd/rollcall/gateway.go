@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
+	"github.com/rollcall-dev/rollcall/internal/freshness"
 	"github.com/rollcall-dev/rollcall/internal/gateway"
 	"github.com/rollcall-dev/rollcall/internal/identity"
 	"github.com/rollcall-dev/rollcall/streams/auth"
@@ -33,6 +34,10 @@ func (p *process) startGateway(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return cli.Usage(err)
 	}
+	closeFreshener, err := p.freshener(&o)
+	if err != nil {
+		return cli.Usage(err)
+	}
 	o.Verifier, o.Signer, o.Log, o.Metrics = verifier, issuer, p.log, gateway.NewMetrics(p.metrics)
 	handler, err := gateway.New(o)
 	if err != nil {
@@ -40,9 +45,36 @@ func (p *process) startGateway(ctx context.Context, g *errgroup.Group) error {
 	}
 	g.Go(func() error {
 		defer closeVerifier()
+		defer closeFreshener()
 		return gateway.Serve(ctx, p.gatewayListener, handler, p.log)
 	})
 	return nil
+}
+
+// freshenerPart is how the store that the gateway asks is.
+const freshenerPart = "gateway/freshness"
+
+// freshener adds it to the options, where one is configured.
+func (p *process) freshener(o *gateway.Options) (closeIt func(), err error) {
+	name := p.config.Gateway.Freshness.Store
+	if name == "" {
+		return func() {}, nil
+	}
+	c, _ := p.config.Store(name) // checked with the configuration
+	part := p.health.Part(freshenerPart)
+	part.OK() // until it is asked
+	s, err := freshness.New(freshness.Options{DatabaseURL: c.DatabaseURL, Schema: c.Schema, Status: func(err error) {
+		if err == nil {
+			part.OK()
+			return
+		}
+		part.Degraded("store " + name + " can't be asked (gateway.freshness), so that the tokens' roles count: " + err.Error())
+	}})
+	if err != nil {
+		return nil, err
+	}
+	o.Freshener = s
+	return s.Close, nil
 }
 
 // gatewayOptions are what the configuration says of the gateway; the rest is the

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -37,7 +38,7 @@ type GatewayRevocation struct {
 
 // GatewayFreshness asserts what a store knows later than the token.
 type GatewayFreshness struct {
-	Store string `yaml:"store" doc:"store whose role and permissions are asserted where they are newer than the token; unset: the token's"`
+	Store string `yaml:"store" doc:"store whose role and permissions are asserted where they are newer than the token; unset: always the token's"`
 }
 
 // Route says where requests go, and who may make them.
@@ -162,8 +163,10 @@ func (l *loader) checkFreshness(c *Config, name string) {
 		l.bad("gateway.freshness.store", "names the store %q, which isn't configured; known: %s", name, orNone(stores))
 		return
 	}
-	if s.Resources != nil && !slices.Contains(s.Resources, "organization_memberships") {
-		l.bad("gateway.freshness.store", "names the store %q, which doesn't keep organization_memberships; add them to its resources", name)
+	for _, needed := range []string{"organization_memberships", "roles", "permissions"} {
+		if s.Resources != nil && !slices.Contains(s.Resources, needed) {
+			l.bad("gateway.freshness.store", "names the store %q, which doesn't keep %s; add them to its resources", name, needed)
+		}
 	}
 }
 
@@ -222,8 +225,8 @@ func (l *loader) page(path, value string) {
 	l.url(path, value, "https", "http")
 }
 
-// RequireGateway reports what the gateway role lacks: a seed, and for each
-// instance where its keys are.
+// RequireGateway reports what the gateway role lacks: a seed, for each instance
+// where its keys are, and the database of the store that it asks.
 func (c *Config) RequireGateway() error {
 	list := []*Mistake{c.require("identity.seed", "ROLLCALL_IDENTITY_SEED (openssl rand -base64 32)", c.Identity.Seed != "")}
 	for _, in := range c.Instances {
@@ -233,7 +236,11 @@ func (c *Config) RequireGateway() error {
 		}
 		list = append(list, c.require(in.path()+".publishable_key", env, in.HasKeys()))
 	}
-	return needs(list...)
+	err := needs(list...)
+	if store := c.Gateway.Freshness.Store; store != "" {
+		err = errors.Join(err, c.RequireStore(store))
+	}
+	return err
 }
 
 // HasKeys reports whether it is known where the keys of session tokens are.

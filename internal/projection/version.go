@@ -56,3 +56,12 @@ func (v Version) UpdatedAt() (ms int64, ok bool) {
 	}
 	return int64(binary.BigEndian.Uint64([]byte(v[2:10])) ^ 1<<63), true
 }
+
+// Timestamp is the envelope's timestamp in a version, in milliseconds since 1970:
+// when Clerk said so. False for the empty one, and a stub's.
+func (v Version) Timestamp() (ms int64, ok bool) {
+	if len(v) < 18 || Class(v[0]) == ClassStub {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64([]byte(v[10:18])) ^ 1<<63), true
+}
