@@ -33,6 +33,7 @@ var passwords = map[string]string{
 	"NATS_INGEST_PASSWORD":     "p1e5",
 	"NATS_STORE_PASSWORD":      "p5k",
 	"NATS_INVALIDATE_PASSWORD": "p1nv",
+	"NATS_GATEWAY_PASSWORD":    "p9w",
 	"NATS_ROUTE_PASSWORD":      "p00",
 }
 

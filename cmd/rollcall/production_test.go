@@ -65,8 +65,12 @@ func TestProductionLayout(t *testing.T) {
 	ingestAddr, storeAddr := addr(), addr()
 	ingest := newProc(t, ingestAddr, []string{"run", "ingest"}, append(common, as("ingest"), "ROLLCALL_INGEST_ADDR="+ingestAddr, "CLERK_WEBHOOK_SIGNING_SECRET="+secret)...).start()
 	store := newProc(t, storeAddr, []string{"run", "store", "--config", config}, append(common, as("store"), "ROLLCALL_HEALTH_ADDR="+storeAddr, "DATABASE_URL="+app, "MIGRATE_DATABASE_URL="+owner)...).start()
+	gatewayAddr := addr()
+	gateway := newProc(t, gatewayAddr, []string{"run", "gateway"}, append(common, as("gateway"), "ROLLCALL_HEALTH_ADDR="+gatewayAddr, "ROLLCALL_GATEWAY_ADDR="+addr(),
+		"CLERK_PUBLISHABLE_KEY=pk_live_Y2xlcmsuYXBwLmV4YW1wbGUk", "ROLLCALL_IDENTITY_SEED="+strings.Repeat("s", 32))...).start()
 	ingest.is("ok")
 	store.is("ok")
+	gateway.is("ok")
 	if ingest.metric(`rollcall_log_durability{checked="true",declared="fsync"}`) != 1 {
 		t.Error("durability isn't shown as checked")
 	}
@@ -103,6 +107,7 @@ func TestProductionLayout(t *testing.T) {
 	}
 	ingest.stops()
 	store.stops()
+	gateway.stops()
 }
 
 // productionRoles makes the roles of deploy/postgres/roles.sql on a Postgres of
