@@ -175,7 +175,16 @@ func (g *Gateway) newRoute(given Route) (*route, error) {
 // ServeHTTP answers a request, or has it answered.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{ResponseWriter: w, route: g.unrouted, began: g.Clock()}
-	defer g.record(x, r)
+	defer func() {
+		broke := recover() // as ReverseProxy does when an answer ends in its middle
+		if broke != nil {
+			x.reason = reasonBroke
+		}
+		g.record(x, r)
+		if broke != nil {
+			panic(broke)
+		}
+	}()
 	switch {
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		// TRACE would show a client what only its service may see.

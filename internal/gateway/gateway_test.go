@@ -380,7 +380,7 @@ func TestLogAndMetrics(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if err := testutil.GatherAndCompare(r.metrics, strings.NewReader(`
-# HELP rollcall_gateway_requests_total Requests by route (host and path as configured, none where there is none), decision (allowed, refused, failed) and reason (ok, anonymous, or the error's code).
+# HELP rollcall_gateway_requests_total Requests by route (host and path as configured, none where there is none), decision (allowed, refused, failed) and reason (ok, anonymous, client-gone, broken-off, or the error's code).
 # TYPE rollcall_gateway_requests_total counter
 rollcall_gateway_requests_total{decision="allowed",reason="anonymous",route="/public/"} 6
 rollcall_gateway_requests_total{decision="allowed",reason="ok",route="/api/"} 1

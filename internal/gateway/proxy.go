@@ -170,7 +170,9 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(cause, &refused):
 		x.refuse(refused)
 	case cause != nil:
-		x.gone = true
+		// Nobody may be there to read it; while we stop, somebody is.
+		x.refuse(&auth.Error{Code: CodeUpstream, Status: http.StatusBadGateway, Message: "the request was given up", Err: cause})
+		x.reason = reasonGone
 	case errors.As(err, &large):
 		x.refuse(tooLarge())
 	case x.bodyBroke.Load():

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,9 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
 	"github.com/rollcall-dev/rollcall/internal/gateway"
+	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 	"github.com/rollcall-dev/rollcall/streams/auth"
 )
 
@@ -188,6 +191,56 @@ func TestLimits(t *testing.T) {
 	if got := r.upstream.take(); len(got) != 1 || got[0].body != "0123456789" {
 		t.Errorf("the upstream saw %v", got)
 	}
+}
+
+// What ends a request early is said for what it is.
+func TestEndedEarly(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{}, 1)
+	waits := to(t, func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	}, nil)
+	breaks := to(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "not a hundred bytes")
+	}, func(route *gateway.Route) { route.Path = "/breaks" })
+	var banned atomic.Bool
+	r := newRig(t, []gateway.Route{waits, breaks}, func(o *gateway.Options) {
+		o.Revocations = fakeRevocations{banned.Load, func() bool { return false }}
+	})
+	ada := r.token(nil)
+	ask := func(ctx context.Context, path string) error {
+		req := must[*http.Request](t)(http.NewRequestWithContext(ctx, http.MethodGet, r.server.URL+path, nil))
+		req.Header.Set("Authorization", "Bearer "+ada)
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		_, err = io.ReadAll(resp.Body)
+		return errors.Join(err, resp.Body.Close())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-arrived; cancel() }()
+	if err := ask(ctx, "/"); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up by the client: %v", err)
+	}
+	if err := ask(t.Context(), "/breaks"); err == nil {
+		t.Error("what the upstream broke off ends well")
+	}
+	go func() { <-arrived; banned.Store(true) }()
+	r.expect("revoked while the upstream thinks", r.ask(http.MethodGet, "/", ada), 401, gateway.CodeRevoked)
+	want := map[string]bool{"client-gone": true, "broken-off": true, "session-revoked": true}
+	stacktest.Eventually(t, 10*time.Second, func() error {
+		got := map[string]bool{}
+		for _, e := range r.logs.All() {
+			got[fmt.Sprint(e.ContextMap()["reason"])] = true
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	})
 }
 
 func TestForwardedHeaders(t *testing.T) {

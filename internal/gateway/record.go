@@ -26,6 +26,7 @@ const (
 	reasonOK        = "ok"
 	reasonAnonymous = "anonymous"   // public, and nobody signed in
 	reasonGone      = "client-gone" // before the upstream answered
+	reasonBroke     = "broken-off"  // by the upstream or the client, in the middle of the answer
 	reasonInternal  = "internal-error"
 )
 
@@ -34,8 +35,8 @@ type exchange struct {
 	http.ResponseWriter
 	route  *route
 	claims *auth.Claims
-	err    error // why it was refused
-	gone   bool  // the client is
+	err    error  // why it was refused
+	reason string // where it isn't in err
 	status int
 	began  time.Time
 	// bodyBroke is set by whoever reads the request's body.
@@ -77,8 +78,8 @@ func (x *exchange) refuse(err error) {
 func (x *exchange) outcome() (decision, reason string) {
 	code := auth.CodeOf(x.err)
 	switch {
-	case x.gone:
-		return failing, reasonGone
+	case x.reason != "":
+		return failing, x.reason
 	case x.err == nil && x.claims == nil:
 		return allowed, reasonAnonymous
 	case x.err == nil:
@@ -136,7 +137,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rollcall_gateway_requests_total",
-			Help: "Requests by route (host and path as configured, none where there is none), decision (allowed, refused, failed) and reason (ok, anonymous, or the error's code).",
+			Help: "Requests by route (host and path as configured, none where there is none), decision (allowed, refused, failed) and reason (ok, anonymous, client-gone, broken-off, or the error's code).",
 		}, []string{"route", "decision", "reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "rollcall_gateway_request_seconds",
