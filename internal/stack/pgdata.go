@@ -132,9 +132,12 @@ func password(dir, data string, made int) (string, error) {
 // initdb makes the database's files. They appear as a whole: a start that was
 // killed half way is begun anew.
 func initdb(ctx context.Context, b Binaries, data, secret, scratch string, acct Account) error {
-	half := data + ".new"
+	// The initdb of a start that was killed may still be writing: each has a
+	// directory of its own, and one that loses it ends.
+	removeHalves(data)
+	defer removeHalves(data)
 	pwfile := filepath.Join(scratch, "password")
-	err := errors.Join(os.RemoveAll(half), os.Mkdir(half, 0o700))
+	half, err := os.MkdirTemp(filepath.Dir(data), filepath.Base(data)+halfMade)
 	if err == nil {
 		err = errors.Join(acct.own(half), os.WriteFile(pwfile, []byte(secret), 0o600), acct.own(pwfile))
 	}
@@ -152,6 +155,20 @@ func initdb(ctx context.Context, b Binaries, data, secret, scratch string, acct 
 		return fmt.Errorf("make a database in %s: %w", data, err)
 	}
 	return nil
+}
+
+const halfMade = ".new-"
+
+// removeHalves removes what starts that were killed have left, as far as nobody
+// writes there any more.
+func removeHalves(data string) {
+	dir, name := filepath.Split(data)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), name+halfMade) {
+			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // handOver gives data to acct where it belongs to another, as after a copy made

@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -135,9 +137,13 @@ func TestPostgresStalePIDFile(t *testing.T) {
 func TestPostgresHalfMade(t *testing.T) {
 	t.Parallel()
 	dir := testDir(t)
-	must(t, os.Mkdir(filepath.Join(dir, "postgres.new"), 0o700)) // initdb was killed here
-	must(t, os.WriteFile(filepath.Join(dir, "postgres.new", "PG_VERSION"), []byte("15\n"), 0o600))
+	half := filepath.Join(dir, "postgres.new-1") // initdb was killed here
+	must(t, os.Mkdir(half, 0o700))
+	must(t, os.WriteFile(filepath.Join(half, "PG_VERSION"), []byte("15\n"), 0o600))
 	startPostgres(t, PostgresOptions{Dir: dir})
+	if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
 }
 
 func TestPostgresErrors(t *testing.T) {
