@@ -62,7 +62,7 @@ func newStoreOf(cfg *config.Config, c config.Store) (*store.Store, error) {
 func storeOptions(cfg *config.Config, c config.Store) store.Options {
 	o := store.Options{
 		Name: c.Name, DatabaseURL: c.DatabaseURL, MigrateDatabaseURL: c.MigrateDatabaseURL, Migrate: c.Migrate, Schema: c.Schema,
-		Resources: c.Resources, Include: c.Include, Exclude: c.Exclude, OnDelete: c.OnDelete, Tenancy: c.Tenancy,
+		Resources: c.Resources, Include: c.Include, Exclude: c.Exclude, OnDelete: c.OnDelete, Tenancy: c.Tenancy, Notify: c.Notify,
 		Names: streams.Names{Prefix: cfg.NATS.Prefix},
 	}
 	for _, i := range cfg.Instances {

@@ -83,6 +83,7 @@ type Store struct {
 	Exclude            map[string][]string `yaml:"exclude" doc:"by table: columns to leave out"`
 	OnDelete           string              `yaml:"on_delete" default:"tombstone" doc:"a deleted entity's row: tombstone (stays, without what is personal), hard (goes) or keep (stays whole)"`
 	Tenancy            bool                `yaml:"tenancy" default:"false" doc:"row-level security on the store's own tables"`
+	Notify             bool                `yaml:"notify" default:"false" doc:"NOTIFY on the channel of the schema's name what changed"`
 	Instance           string              `yaml:"instance" doc:"name of the instance it follows; needed with several"`
 }
 

@@ -93,6 +93,9 @@ func (s *Store) write(ctx context.Context, pg *pgconn.PgConn, w *Work, epoch int
 	p := pg.StartPipeline(ctx)
 	pg.Frontend().Send(room(w.size()))
 	sent := s.send(p, w, epoch)
+	if w != nil {
+		s.sendNotes(p, w.notes)
+	}
 	p.SendQueryParams("commit", nil, nil, nil, nil)
 	if err := p.Sync(); err != nil {
 		_ = p.Close() // fails the same way
@@ -208,7 +211,7 @@ func (s *Store) readResults(p *pgconn.Pipeline, sent []statement) error {
 			switch {
 			case read.Err != nil:
 				failed = errors.Join(failed, &Error{read.Err})
-			case i >= len(sent): // the commit
+			case i >= len(sent): // the notes, the commit
 			case sent[i].sweep:
 				sent[i].rows, _ = strconv.ParseInt(string(read.Rows[0][0]), 10, 64)
 			default:

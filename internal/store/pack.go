@@ -21,6 +21,7 @@ type Work struct {
 	touched   []string // tables in which rows may be deleted
 	epoch     int64    // of the messages
 	again     bool     // what has these versions already is written too
+	notes     [][]byte // for listeners
 }
 
 // empty reports whether there is nothing to write.
@@ -79,6 +80,9 @@ func (s *Store) pack(l *layout, f projection.Folded) *Work {
 	}
 	if s.o.OnDelete == OnDeleteHard {
 		w.touched = touched(w)
+	}
+	if s.o.Notify {
+		w.notes = notes(l, f)
 	}
 	return w
 }

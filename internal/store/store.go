@@ -45,6 +45,7 @@ type Options struct {
 	Resources          []string            // by table; none means all
 	Include, Exclude   map[string][]string // by table: columns beside, and out of, those that are on
 	Tenancy            bool                // row-level security on the store's own tables
+	Notify             bool                // listeners are told what changed
 	OnDelete           string              // OnDeleteTombstone, OnDeleteHard or OnDeleteKeep; "" means tombstone
 	InstanceID         string              // the only one followed; "" follows all
 	Names              streams.Names
