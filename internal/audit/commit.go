@@ -2,10 +2,12 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rollcall-dev/rollcall/internal/schema"
@@ -33,6 +35,30 @@ func (l *Log) Apply(ctx context.Context, prepared any) error {
 		r.redriven = true
 	}
 	return l.transact(ctx, w, fmt.Sprintf(`update %s.sync_status set updated_at = now()`, l.schema), streams.Position{})
+}
+
+// CountLetters sets sync_status.dead_letters to how many letters the log has,
+// once some have been redriven or dropped. count asks; where another letter
+// comes in between, it is asked again.
+func (l *Log) CountLetters(ctx context.Context, count func(context.Context) (uint64, error)) error {
+	for {
+		var before int64
+		err := l.pool.QueryRow(ctx, `select dead_letters from `+l.schema+`.sync_status`).Scan(&before)
+		if errors.Is(err, pgx.ErrNoRows) || schema.Missing(err) {
+			return nil // nothing has been appended yet
+		}
+		if err != nil {
+			return fmt.Errorf("read %s.sync_status: %w", l.o.Schema, err)
+		}
+		n, err := count(ctx)
+		if err != nil {
+			return err
+		}
+		err = l.transact(ctx, nil, fmt.Sprintf(`update %s.sync_status set dead_letters = %d where dead_letters = %d`, l.schema, n, before), streams.Position{})
+		if moved := schema.Moved(""); !errors.As(err, &moved) {
+			return err
+		}
+	}
 }
 
 func (l *Log) transact(ctx context.Context, w work, update string, to streams.Position) error {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -180,5 +181,37 @@ func TestRedriven(t *testing.T) {
 	r.query(`select redriven, stream_seq, position, s.seq from rollcall_audit.events e, rollcall_audit.sync_status s where e.seq = 11`, &redriven, &seq, &position, &last)
 	if !redriven || seq != 4 || position != 10 || last != 11 {
 		t.Errorf("redriven %t, sequence %d, position %d, end %d", redriven, seq, position, last)
+	}
+}
+
+// The number of letters is what is counted, also where another comes meanwhile.
+func TestCountLetters(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	letter := func(n int) error {
+		to := streams.Position{Epoch: epoch, Sequence: r.at.Sequence + 1}
+		err := r.log.Commit(t.Context(), nil, r.at, to, 0, n)
+		r.at = to
+		return err
+	}
+	if err := letter(5); err != nil {
+		t.Fatal(err)
+	}
+	letters, asked := uint64(3), 0
+	err := r.log.CountLetters(t.Context(), func(context.Context) (uint64, error) {
+		n := letters
+		if asked++; asked == 1 {
+			letters++
+			return n, letter(1)
+		}
+		return n, nil
+	})
+	if err != nil || asked != 2 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+	var counted, position int64
+	r.query(`select dead_letters, position from rollcall_audit.sync_status`, &counted, &position)
+	if counted != 4 || position != 2 {
+		t.Errorf("%d letters at position %d, want 4 at 2", counted, position)
 	}
 }
