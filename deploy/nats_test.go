@@ -32,6 +32,7 @@ var passwords = map[string]string{
 	"NATS_ADMIN_PASSWORD":      "p0123456789abcdef0123456789abcdef",
 	"NATS_INGEST_PASSWORD":     "p1e5",
 	"NATS_STORE_PASSWORD":      "p5k",
+	"NATS_AUDIT_PASSWORD":      "pa7",
 	"NATS_INVALIDATE_PASSWORD": "p1nv",
 	"NATS_GATEWAY_PASSWORD":    "p9w",
 	"NATS_ROUTE_PASSWORD":      "p00",

@@ -71,6 +71,9 @@ func TestProductionLayout(t *testing.T) {
 	ingest.is("ok")
 	store.is("ok")
 	gateway.is("ok")
+	auditAddr, auditDB := addr(), []string{"ROLLCALL_AUDIT_DATABASE_URL=" + app, "ROLLCALL_AUDIT_MIGRATE_DATABASE_URL=" + owner}
+	audit := newProc(t, auditAddr, []string{"run", "audit"}, append(append(common, auditDB...), as("audit"), "ROLLCALL_HEALTH_ADDR="+auditAddr)...).start()
+	audit.is("ok")
 	if ingest.metric(`rollcall_log_durability{checked="true",declared="fsync"}`) != 1 {
 		t.Error("durability isn't shown as checked")
 	}
@@ -100,6 +103,22 @@ func TestProductionLayout(t *testing.T) {
 	})
 	if _, err := db.Exec(t.Context(), `alter table clerk.users add column x int`); err == nil {
 		t.Error("the application's role may change the tables")
+	}
+	stacktest.Eventually(t, patience, func() error {
+		var rows int
+		err := db.QueryRow(t.Context(), `select count(*) from rollcall_audit.events`).Scan(&rows)
+		if err == nil && rows != 101 {
+			err = fmt.Errorf("%d rows in the audit log", rows)
+		}
+		return err
+	})
+	if _, err := db.Exec(t.Context(), `delete from rollcall_audit.events`); err == nil {
+		t.Error("the application's role may delete from the audit log")
+	}
+	audit.stops() // with an anchor
+	verify := newProc(t, "", []string{"audit", "verify", "--json"}, append(auditDB, as("admin"))...).start()
+	if code := verify.exits(patience); code != 0 || !strings.Contains(verify.said(), `"rows":101`) {
+		t.Errorf("audit verify as admin: exit code %d\n%s", code, verify.tail())
 	}
 	list := newProc(t, "", []string{"dlq", "list"}, as("admin")).start()
 	if code := list.exits(patience); code != 0 || strings.Count(list.said(), "\n") != 3 {
