@@ -100,7 +100,7 @@ func (s *Store) readerGrants(c *catalog, role, schemaOwner string) []string {
 		fmt.Sprintf("grant usage on schema %s to %s", s.schema, to),
 		fmt.Sprintf("grant select on %s to %s", strings.Join(readable, ", "), to),
 		fmt.Sprintf("alter default privileges for role %s in schema %s grant select on tables to %s", pgx.Identifier{schemaOwner}.Sanitize(), s.schema, to),
-		fmt.Sprintf("grant execute on function %[1]s.ensure_user(text), %[1]s.ensure_organization(text) to %[2]s", s.schema, to),
+		fmt.Sprintf("grant execute on function %[1]s.ensure_user(text), %[1]s.ensure_organization(text) to %[2]s", s.schema, to), // PUBLIC's may be gone
 	}
 	if referable != nil {
 		grants = append(grants, fmt.Sprintf("grant references (id) on %s to %s", strings.Join(referable, ", "), to))

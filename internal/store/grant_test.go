@@ -151,22 +151,4 @@ func TestGrantRefuses(t *testing.T) {
 		_, err := s.Grant(t.Context(), writer)
 		refused(t, err, "writes the store")
 	}
-	// Usage of the schema alone is no right to write stubs.
-	execute(t, connect(t, d.OwnerURL), `revoke all on all tables in schema clerk from `+role)
-	if _, err := connect(t, app).Exec(t.Context(), `select clerk.ensure_user('user_1')`); sqlState(err) != "42501" {
-		t.Errorf("%v, want 42501", err)
-	}
-}
-
-// Whoever could call the functions before they were for those granted still can.
-func TestGrantsOfTheReleaseBefore(t *testing.T) {
-	t.Parallel()
-	other := stacktest.Database(t)
-	f, d := onDatabase(t)
-	app, role := asRole(t, d, other)
-	execute(t, f.db, `grant usage on schema clerk to `+role, `grant execute on function clerk.ensure_user(text), clerk.ensure_organization(text) to public`,
-		`update clerk.schema_version set version = 4`)
-	f.again(d)
-	execute(t, connect(t, app), `select clerk.ensure_user('user_1'), clerk.ensure_organization('org_1')`)
-	f.want("false", `select has_function_privilege('public', 'clerk.ensure_user(text)', 'execute')`)
 }

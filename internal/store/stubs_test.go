@@ -32,7 +32,7 @@ func TestEnsureUser(t *testing.T) {
 	f := &fixture{Store: newStore(t, d), t: t, db: connect(t, d.OwnerURL)}
 	f.at, _ = f.Position(t.Context())
 	reader, role := asRole(t, d, other)
-	execute(t, f.db, `grant usage on schema clerk to `+role, `grant execute on function clerk.ensure_user(text), clerk.ensure_organization(text) to `+role, `create table public.orders (user_id text references clerk.users, organization_id text references clerk.organizations)`,
+	execute(t, f.db, `grant usage on schema clerk to `+role, `create table public.orders (user_id text references clerk.users, organization_id text references clerk.organizations)`,
 		`grant insert on public.orders to `+role)
 	service := connect(t, reader) // may read no table of ours
 	for range 2 {
