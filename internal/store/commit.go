@@ -249,6 +249,9 @@ func (e *Error) Poison() bool {
 	if !errors.As(e.err, &pg) || len(pg.Code) != 5 {
 		return false
 	}
+	if pg.Routine == "PreCommit_Notify" { // a listener that never reads has filled the server's queue: 54000
+		return false
+	}
 	class := pg.Code[:2]
 	return class == "22" || class == "23" || class == "54"
 }

@@ -130,6 +130,7 @@ var attacks = []string{
 	`select * from public.orders for update`,
 	`declare c cursor for select * from public.orders; fetch all from c`,
 	`prepare p as select * from public.orders; execute p; deallocate p`,
+	`set local plan_cache_mode = force_generic_plan; prepare p as select * from public.orders; select clerk.act_as('user_2', 'org_b'); create temporary table theirs on commit drop as execute p; select clerk.act_as('user_1', 'org_a'); execute p; deallocate p`,
 	`do $$ declare o record; begin for o in select * from public.orders loop raise notice '%', o; end loop; end $$`,
 	`select * from public.orders where public.leak(note)`,
 	`select * from public.orders where note operator(public.<<<<) 'x'`,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go"
 
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
@@ -191,6 +192,18 @@ func TestPoison(t *testing.T) {
 		t.Errorf("the position moved to %+v, %v", at, err)
 	}
 	f.apply(event(5, "msg_5", "user.created", 1, map[string]any{"id": "user_5"}))
+}
+
+// A full queue of notes has SQLSTATE 54000, as a value too long for an index has;
+// it takes 8 GB to fill one.
+func TestFullNotifyQueueIsNoPoison(t *testing.T) {
+	t.Parallel()
+	if full := (&Error{&pgconn.PgError{Code: "54000", Routine: "PreCommit_Notify"}}); full.Poison() {
+		t.Error("it is the batch's")
+	}
+	if long := (&Error{&pgconn.PgError{Code: "54000", Routine: "index_form_tuple_context"}}); !long.Poison() {
+		t.Error("a value too long isn't")
+	}
 }
 
 func TestUnstorableCharacters(t *testing.T) {
