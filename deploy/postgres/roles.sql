@@ -11,7 +11,7 @@
 --   rollcall store grant NAME --role billing
 -- One that sees less gets a grant of yours, for example
 --   grant usage on schema clerk to billing;
---   grant select on clerk.users_live to billing;
+--   grant select on clerk.users, clerk.users_live to billing;
 
 \set ON_ERROR_STOP on
 \getenv owner_password ROLLCALL_OWNER_PASSWORD
