@@ -13,6 +13,6 @@ const env = {
   NEXT_PUBLIC_CLERK_PUBLISHABLE_KEY: process.env.CLERK_PUBLISHABLE_KEY,
   APP_ORIGIN: process.env.APP_ORIGIN ?? `http://localhost:${port}`,
 };
-const next = spawn(process.execPath, ['node_modules/next/dist/bin/next', 'start', '-H', '127.0.0.1', '-p', port], { env, stdio: 'inherit' });
+const next = spawn(process.execPath, ['node_modules/next/dist/bin/next', 'start', '-H', 'localhost', '-p', port], { env, stdio: 'inherit' });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => next.kill(signal));
 next.on('exit', (code) => process.exit(code ?? 0));
