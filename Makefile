@@ -17,7 +17,7 @@ export ROLLCALL_TEST_NATS_SERVERS := $(NATS_SERVERS)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: dev
 dev: ## run everything on this machine: NATS, Postgres, ingest and a store (ARGS=--emulate: a Clerk too)
@@ -37,6 +37,11 @@ test: ## run the tests: race detector, PgBouncer, each NATS release, short fuzzi
 	@.ci/deps test
 	@.ci/nats-servers $(NATS_SERVERS)
 	@go run ./.ci/orphans .ci/test
+
+.PHONY: examples
+examples: ## run the examples that need node: a web application, in a browser
+	@.ci/deps test examples
+	@go run ./.ci/orphans .ci/test examples
 
 .PHONY: soak
 soak: ## run the long tests at full size (over an hour)
