@@ -38,7 +38,10 @@ var allowed = map[string]string{
 	"internal/orm":                 "internal/store",
 	"internal/schema":              "",
 	"internal/audit":               "streams internal/clerk internal/rawjson internal/projection internal/schema",
-	"internal/invalidate":          "streams internal/projection",
+	"internal/bucket":              "",
+	"internal/revocation":          "streams streams/auth internal/bucket",
+	"internal/revoke":              "streams internal/bucket internal/revocation",
+	"internal/invalidate":          "streams internal/projection internal/bucket",
 	"internal/ingest":              "streams internal/clerk internal/publish",
 	"internal/stack/stacktest":     "internal/stack", // imported by tests only
 	"internal/emulator/state":      "",

@@ -20,6 +20,9 @@ const (
 
 	ActionBackfillStarted  = "backfill_started"  // its data is a BackfillStarted
 	ActionBackfillFinished = "backfill_finished" // its data is a BackfillFinished
+
+	ActionRevoked          = "revoked"           // its data is a Revocation
+	ActionRevocationLifted = "revocation_lifted" // its data is a Revocation
 )
 
 // LetterDropped says that an operator gave a dead letter up: the data of
@@ -81,6 +84,20 @@ type ResourceBackfilled struct {
 	Fetched  int64  `json:"fetched"`  // snapshots that went into the log
 	// Left is why Clerk didn't list them; "" where it did.
 	Left string `json:"left"`
+}
+
+// Revocation says that an operator revoked a user, a session or an organization,
+// or lifted that: the data of rollcall.revoked and rollcall.revocation_lifted,
+// which is in the log before it takes effect.
+type Revocation struct {
+	ID       string `json:"id"`        // of the act
+	Kind     string `json:"kind"`      // "user", "session", "organization"
+	EntityID string `json:"entity_id"` // whose tokens are refused
+	Until    Millis `json:"until"`     // null where it is lifted
+	Reason   string `json:"reason"`
+	By       string `json:"by"` // user@host of the operating system
+
+	Raw json.RawMessage `json:"-"`
 }
 
 // Act makes the message of one of Rollcall's own events, rollcall.<action>.

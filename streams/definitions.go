@@ -1,6 +1,8 @@
 package streams
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -93,6 +95,14 @@ func (n Names) Definitions(o Options) Definitions {
 				Replicas:       o.Replicas,
 				LimitMarkerTTL: time.Minute, // leases end by themselves
 			},
+			{
+				Bucket:         n.RevocationBucket(),
+				Description:    "whose tokens are refused, and from when",
+				History:        1,
+				Storage:        jetstream.FileStorage,
+				Replicas:       o.Replicas,
+				LimitMarkerTTL: time.Minute, // an entry ends with the last token that it refuses
+			},
 		},
 	}
 }
@@ -112,4 +122,28 @@ func Key(id string) string {
 		}
 	}
 	return string(b)
+}
+
+// ParseKey is the inverse of [Key].
+func ParseKey(token string) (string, error) {
+	if !strings.Contains(token, "=") {
+		return token, nil
+	}
+	b := make([]byte, 0, len(token))
+	for i := 0; i < len(token); i++ {
+		if token[i] != '=' {
+			b = append(b, token[i])
+			continue
+		}
+		if i+2 >= len(token) {
+			return "", fmt.Errorf("streams: key %q ends inside an escape", token)
+		}
+		hi, lo := strings.IndexByte(upperHex, token[i+1]), strings.IndexByte(upperHex, token[i+2])
+		if hi < 0 || lo < 0 {
+			return "", fmt.Errorf("streams: key %q has the bad escape %q", token, token[i:i+3])
+		}
+		b = append(b, byte(hi<<4|lo))
+		i += 2
+	}
+	return string(b), nil
 }

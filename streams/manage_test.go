@@ -128,7 +128,7 @@ create bucket STAGING_CLERK_STATE: $KV.STAGING_CLERK_STATE.>, file storage, 1 re
 			t.Fatal(diff)
 		}
 	}
-	if made := apply(t, js, d); len(made) != 4 {
+	if made := apply(t, js, d); len(made) != 5 {
 		t.Errorf("made %v", made)
 	}
 	if left := apply(t, js, d); len(left) != 0 {

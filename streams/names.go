@@ -101,6 +101,9 @@ func (n Names) AnchorStream() string { return n.upper("CLERK_ANCHORS") }
 // StateBucket keeps positions, leases and checkpoints.
 func (n Names) StateBucket() string { return n.upper("CLERK_STATE") }
 
+// RevocationBucket holds whose tokens are refused, and from when.
+func (n Names) RevocationBucket() string { return n.upper("CLERK_REVOCATIONS") }
+
 // StreamSubjects is the wildcard that the log listens on.
 func (n Names) StreamSubjects() string { return n.lower("clerk.>") }
 

@@ -12,7 +12,7 @@ import (
 // *[OrganizationInvitation], *[OrganizationDomain], *[Invitation], *[Role],
 // *[Permission], *[Session], *[Email], *[SMS], *[WaitlistEntry],
 // *[Subscription], *[SubscriptionItem], *[PaymentAttempt], *[Deleted],
-// *[LetterDropped], *[LettersRedriven], *[BackfillStarted], *[BackfillFinished],
+// *[LetterDropped], *[LettersRedriven], *[BackfillStarted], *[BackfillFinished], *[Revocation],
 // and *[Unknown] for a resource that this version does not know. An action that it does not know, <resource>.snapshot
 // among them, decodes as the resource.
 // data.object decides nothing: Clerk's own examples have it wrong.
@@ -100,6 +100,8 @@ func newAct(action string, data json.RawMessage) any {
 		return &LetterDropped{Raw: data}
 	case ActionLettersRedriven:
 		return &LettersRedriven{Raw: data}
+	case ActionRevoked, ActionRevocationLifted:
+		return &Revocation{Raw: data}
 	case ActionBackfillStarted:
 		return &BackfillStarted{Raw: data}
 	case ActionBackfillFinished:

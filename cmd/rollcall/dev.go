@@ -189,7 +189,7 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 	if err != nil {
 		return err
 	}
-	r.invalidate, r.gateway = d.config.RequireInvalidate() == nil, true
+	r.invalidate, r.revoke, r.gateway = d.config.RequireInvalidate() == nil, true, true
 	ln, err := d.listen("ingest.addr", d.config.Ingest.Addr, devIngestAddr)
 	if err != nil {
 		return err

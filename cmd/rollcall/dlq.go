@@ -33,7 +33,7 @@ type selecting struct {
 }
 
 func (s *selecting) flags(c *cobra.Command, json string) {
-	c.Flags().StringVar(&s.sink, "sink", "", "of this sink: ingest, store-NAME, audit, invalidate")
+	c.Flags().StringVar(&s.sink, "sink", "", "of this sink: ingest, store-NAME, audit, invalidate, revoke")
 	c.Flags().StringVar(&s.reason, "reason", "", "whose reason contains this text")
 	c.Flags().StringVar(&s.resource, "resource", "", "about this table's resource, as organization_memberships")
 	c.Flags().StringVar(&s.since, "since", "", "that became letters since then: how long ago (90m, 36h, 7d) or when (2026-11-23, RFC 3339)")

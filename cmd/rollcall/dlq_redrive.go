@@ -137,6 +137,9 @@ func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []con
 			all.opened = append(all.opened, func() { _ = t.Close() }) // the command ends
 		}
 	}
+	if wanted(streams.SinkRevoke) {
+		all.list = append(all.list, newRevokeSink(cfg, conn))
+	}
 	return all, nil
 }
 

@@ -38,6 +38,11 @@ func (p *process) startGateway(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return cli.Usage(err)
 	}
+	list, err := p.startRevocations(ctx, g)
+	if err != nil {
+		return err
+	}
+	o.Revocations = list
 	o.Verifier, o.Signer, o.Log, o.Metrics = verifier, issuer, p.log, gateway.NewMetrics(p.metrics)
 	handler, err := gateway.New(o)
 	if err != nil {

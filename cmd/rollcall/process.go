@@ -26,6 +26,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 	"github.com/rollcall-dev/rollcall/internal/publish"
+	"github.com/rollcall-dev/rollcall/internal/revoke"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -37,6 +38,7 @@ type roles struct {
 	stores     []config.Store
 	audit      bool
 	invalidate bool
+	revoke     bool
 	gateway    bool
 }
 
@@ -53,7 +55,7 @@ func configuredRoles(c *config.Config) []string {
 		names = append(names, streams.SinkInvalidate)
 	}
 	if c.Gateway.Configured() {
-		names = append(names, roleGateway)
+		names = append(names, streams.SinkRevoke, roleGateway)
 	}
 	return names
 }
@@ -82,10 +84,12 @@ func parseRoles(c *config.Config, names []string) (roles, error) {
 			r.audit = true
 		case name == streams.SinkInvalidate:
 			r.invalidate = true
+		case name == streams.SinkRevoke:
+			r.revoke = true
 		case name == roleGateway:
 			r.gateway = true
 		default:
-			return r, cli.Usagef("there is no role %q; this release has ingest, store, store/NAME, audit, invalidate and gateway", name)
+			return r, cli.Usagef("there is no role %q; this release has ingest, store, store/NAME, audit, invalidate, revoke and gateway", name)
 		}
 	}
 	mistakes := []error{c.RequireNATS()}
@@ -237,7 +241,12 @@ func (p *process) startSinks(ctx context.Context, g *errgroup.Group, keeper *bro
 		}
 	}
 	if p.roles.invalidate {
-		return p.startInvalidate(ctx, all)
+		if err := p.startInvalidate(ctx, all); err != nil {
+			return err
+		}
+	}
+	if p.roles.revoke {
+		return p.startRevoke(ctx, all)
 	}
 	return nil
 }
@@ -245,8 +254,12 @@ func (p *process) startSinks(ctx context.Context, g *errgroup.Group, keeper *bro
 // follow applies the log to a sink until the context ends.
 func (p *process) follow(ctx context.Context, all sinks, s consume.Sink, conn *broker.Conn) error {
 	part := p.health.Part(s.Name())
+	var every time.Duration // as the runner likes
+	if s.Name() == streams.SinkRevoke {
+		every = revoke.WatermarkEvery
+	}
 	runner := consume.New(s, consume.Options{
-		Broker: conn, Names: p.names, Log: p.log, Metrics: all.metrics,
+		Broker: conn, Names: p.names, Log: p.log, Metrics: all.metrics, TidyEvery: every,
 		Status: part, Filling: part.Filling, NoStream: all.keeper.Look,
 	})
 	select { // a stream that is just being made is no trouble

@@ -26,6 +26,8 @@ Roles:
   store/NAME    keep one
   audit         keep the audit log
   invalidate    tell caches which keys went stale: Redis, NATS, HTTP
+  revoke        keep the list of whose tokens are refused: the banned, the removed,
+                those whose role has changed; gateways need it
   gateway       let requests through that a session token entitles, and tell the
                 services behind it who they are from (gateway in rollcall.yaml)
 

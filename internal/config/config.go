@@ -33,6 +33,7 @@ type Config struct {
 	Stores     []Store    // sorted by name
 	Audit      Audit      `yaml:"audit"`
 	Invalidate Invalidate
+	Revoke     Revoke `yaml:"revoke"`
 	Gateway    Gateway
 	Identity   Identity `yaml:"identity"`
 	Ingest     Ingest   `yaml:"ingest"`

@@ -31,6 +31,11 @@ type Gateway struct {
 	there bool // in the file or the environment
 }
 
+// Revoke says what ends sessions beside what always does.
+type Revoke struct {
+	OnLock bool `yaml:"on_lock" default:"false" doc:"a lock refuses the user's tokens too; anyone can lock out a person by failing to sign in"`
+}
+
 // GatewayRevocation is what the gateway does about sessions that are ended.
 type GatewayRevocation struct {
 	OnStale string `yaml:"on_stale" default:"closed" doc:"while it can't know who is revoked: closed (503) or open (as if nobody were)"`

@@ -35,6 +35,7 @@ func (c *Config) Print(w io.Writer) error {
 	}
 	put(root, "audit", c.section("audit", c.Audit))
 	put(root, invalidatePath, c.invalidateNode())
+	put(root, "revoke", c.section("revoke", c.Revoke))
 	put(root, gatewayPath, c.gatewayNode())
 	put(root, "identity", c.section("identity", c.Identity))
 	put(root, "ingest", c.section("ingest", c.Ingest))

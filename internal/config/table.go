@@ -28,6 +28,7 @@ func Table() []Setting {
 		{"invalidate.redis", reflect.TypeFor[Redis]()},
 		{"invalidate.http.0", reflect.TypeFor[Purge]()},
 		{keysPath, reflect.TypeFor[templatesByTable]()},
+		{"revoke", reflect.TypeFor[Revoke]()},
 		{"gateway", reflect.TypeFor[Gateway]()},
 		{"gateway.revocation", reflect.TypeFor[GatewayRevocation]()},
 		{"gateway.freshness", reflect.TypeFor[GatewayFreshness]()},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -38,14 +39,14 @@ func (v *Invalidator) Wait(ctx context.Context, to streams.Position) error {
 }
 
 func (v *Invalidator) behind(ctx context.Context, to streams.Position) (string, error) {
-	found, err := v.memory.state.get(ctx, v.memory.targets)
+	found, err := v.memory.state.Get(ctx, v.memory.targets)
 	if err != nil {
 		return "", err
 	}
 	for _, s := range v.sinks {
 		var p position
 		e := found[s.lock.key]
-		if e.value == nil || json.Unmarshal(e.value, &p) != nil || p.Epoch != to.Epoch || p.Sequence < to.Sequence {
+		if e.Value == nil || json.Unmarshal(e.Value, &p) != nil || p.Epoch != to.Epoch || p.Sequence < to.Sequence {
 			return fmt.Sprintf("%s is at event %d, before %d", s.Name(), p.Sequence, to.Sequence), nil
 		}
 	}
@@ -63,20 +64,20 @@ func (v *Invalidator) Erase(ctx context.Context, userID string, words []string) 
 	if err != nil || len(puts) == 0 {
 		return 0, err
 	}
-	if _, err := v.memory.state.write(ctx, puts); err != nil {
+	if _, err := v.memory.state.Write(ctx, puts); err != nil {
 		return 0, fmt.Errorf("erase remembered keys: %w", err)
 	}
 	return len(puts), nil
 }
 
-func (v *Invalidator) entriesOf(ctx context.Context, userID string, words []string) (puts []put, err error) {
+func (v *Invalidator) entriesOf(ctx context.Context, userID string, words []string) (puts []bucket.Put, err error) {
 	s := v.memory.state
-	js, err := s.broker.JetStream()
+	js, err := s.Broker.JetStream()
 	if err != nil {
 		return nil, err
 	}
-	entries, err := js.OrderedConsumer(ctx, "KV_"+s.bucket, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{s.subject(entryPrefix) + ">", s.subject(indexPrefix) + ">"},
+	entries, err := js.OrderedConsumer(ctx, "KV_"+s.Name, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{s.Subject(entryPrefix) + ">", s.Subject(indexPrefix) + ">"},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read remembered keys: %w", err)
@@ -91,8 +92,8 @@ func (v *Invalidator) entriesOf(ctx context.Context, userID string, words []stri
 			return nil, fmt.Errorf("read remembered keys: %w", err)
 		}
 		left = meta.NumPending
-		if m.Headers().Get(headerKVOperation) == "" && concerns(m.Subject(), m.Data(), userID, words) {
-			puts = append(puts, put{key: strings.TrimPrefix(m.Subject(), s.subject("")), over: anyRevision, deleted: true, ttl: markerStays.String()})
+		if m.Headers().Get(bucket.HeaderKVOperation) == "" && concerns(m.Subject(), m.Data(), userID, words) {
+			puts = append(puts, bucket.Put{Key: strings.TrimPrefix(m.Subject(), s.Subject("")), Over: bucket.Any, Deleted: true, TTL: markerStays.String()})
 		}
 	}
 	return puts, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -18,7 +19,7 @@ type Prerequisite struct {
 // gate waits for prerequisites. What it reads is never ahead of what they have
 // committed.
 type gate struct {
-	state *state
+	state *bucket.Bucket
 	after []Prerequisite
 }
 
@@ -40,7 +41,7 @@ func (g *gate) wait(ctx context.Context, to streams.Position) error {
 	}
 	deadline := time.Now().Add(gateLimit)
 	for pause := pollEvery; ; pause = min(pause*5/4, pollMost) {
-		found, err := g.state.get(ctx, keys)
+		found, err := g.state.Get(ctx, keys)
 		if err != nil {
 			return err
 		}
@@ -60,13 +61,13 @@ func (g *gate) wait(ctx context.Context, to streams.Position) error {
 }
 
 // behind is nil once all have passed.
-func (g *gate) behind(found map[string]stored, to streams.Position) error {
+func (g *gate) behind(found map[string]bucket.Stored, to streams.Position) error {
 	for _, p := range g.after {
 		var at struct {
 			Epoch    int64  `json:"epoch"`
 			Sequence uint64 `json:"sequence"`
 		}
-		value := found[p.Key].value
+		value := found[p.Key].Value
 		switch {
 		case value == nil:
 			return fmt.Errorf("waiting for %s, which has applied nothing yet (invalidate.after); is it running?", p.Name)

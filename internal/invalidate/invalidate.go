@@ -18,12 +18,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -78,7 +78,7 @@ func New(o Options) (*Invalidator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("invalidate: %w", err)
 	}
-	s := newState(o.Broker, o.Names)
+	s := &bucket.Bucket{Broker: o.Broker, Name: o.Names.StateBucket()}
 	v := &Invalidator{rules: rules, memory: newMemory(s), gate: &gate{s, o.After}}
 	for _, t := range o.Targets {
 		sink := &Sink{v: v, target: t, names: o.Names, lock: lock{key: positionPrefix + streams.Key(t.Name())}, metrics: o.Metrics.of(t.Name())}
@@ -182,14 +182,14 @@ type position struct {
 // as the last time that this process worked for it, so it is dropped.
 func (s *Sink) Position(ctx context.Context) (streams.Position, error) {
 	s.v.memory.forget()
-	found, err := s.v.memory.state.get(ctx, []string{s.lock.key})
+	found, err := s.v.memory.state.Get(ctx, []string{s.lock.key})
 	if err != nil {
 		return streams.Position{}, err
 	}
 	e := found[s.lock.key]
 	var p position
-	if e.value != nil {
-		if err := json.Unmarshal(e.value, &p); err != nil {
+	if e.Value != nil {
+		if err := json.Unmarshal(e.Value, &p); err != nil {
 			return streams.Position{}, fmt.Errorf("position in %s: %w", s.lock.key, err)
 		}
 		if p.Keys != s.v.rules.fingerprint {
@@ -197,7 +197,7 @@ func (s *Sink) Position(ctx context.Context) (streams.Position, error) {
 			p = position{}
 		}
 	}
-	s.lock.revision = e.revision
+	s.lock.revision = e.Revision
 	s.at = streams.Position{Epoch: p.Epoch, Sequence: p.Sequence, Time: p.Time}
 	return s.at, nil
 }
@@ -222,7 +222,7 @@ func (s *Sink) Commit(ctx context.Context, prepared any, from, to streams.Positi
 			return err
 		}
 	}
-	if err := s.invalidate(ctx, w.changes, &put{key: s.lock.key, value: value}, to); err != nil {
+	if err := s.invalidate(ctx, w.changes, &bucket.Put{Key: s.lock.key, Value: value}, to); err != nil {
 		return err
 	}
 	s.at = to
@@ -231,7 +231,7 @@ func (s *Sink) Commit(ctx context.Context, prepared any, from, to streams.Positi
 }
 
 // invalidate sends and remembers, and writes the position last, if there is one.
-func (s *Sink) invalidate(ctx context.Context, changes []change, position *put, to streams.Position) error {
+func (s *Sink) invalidate(ctx context.Context, changes []change, position *bucket.Put, to streams.Position) error {
 	all := slices.Clip(changes)
 	for i := range changes {
 		orphans, err := s.v.memory.orphans(ctx, &changes[i])
@@ -249,13 +249,13 @@ func (s *Sink) invalidate(ctx context.Context, changes []change, position *put, 
 	return s.sendPart(ctx, all, position, to)
 }
 
-func (s *Sink) sendPart(ctx context.Context, changes []change, position *put, to streams.Position) error {
+func (s *Sink) sendPart(ctx context.Context, changes []change, position *bucket.Put, to streams.Position) error {
 	for attempt := 1; ; attempt++ {
 		if position != nil {
-			position.over = s.lock.revision
+			position.Over = s.lock.revision
 		}
 		err := s.sendOnce(ctx, changes, position, to)
-		if !errors.Is(err, errConflict) {
+		if !errors.Is(err, bucket.ErrConflict) {
 			return err
 		}
 		// Of the position, it is another replica's now; of an entry, another
@@ -266,7 +266,7 @@ func (s *Sink) sendPart(ctx context.Context, changes []change, position *put, to
 	}
 }
 
-func (s *Sink) sendOnce(ctx context.Context, changes []change, position *put, to streams.Position) error {
+func (s *Sink) sendOnce(ctx context.Context, changes []change, position *bucket.Put, to streams.Position) error {
 	entries, err := s.v.memory.recall(ctx, changes, &s.lock)
 	if err != nil {
 		return err
@@ -282,8 +282,8 @@ func (s *Sink) sendOnce(ctx context.Context, changes []change, position *put, to
 }
 
 func (s *Sink) unmoved(ctx context.Context) error {
-	found, err := s.v.memory.state.get(ctx, []string{s.lock.key})
-	if err == nil && !s.lock.shared && found[s.lock.key].revision > s.lock.revision {
+	found, err := s.v.memory.state.Get(ctx, []string{s.lock.key})
+	if err == nil && !s.lock.shared && found[s.lock.key].Revision > s.lock.revision {
 		err = errMoved{"the position is another replica's by now"}
 	}
 	return err
@@ -332,27 +332,6 @@ func distinct(stale []streams.Invalidation) (keys []string) {
 		}
 	}
 	return keys
-}
-
-// parseKey is the inverse of streams.Key.
-func parseKey(token string) (string, error) {
-	var b strings.Builder
-	for i := 0; i < len(token); i++ {
-		if token[i] != '=' {
-			b.WriteByte(token[i])
-			continue
-		}
-		var c byte
-		if i+2 >= len(token) {
-			return "", fmt.Errorf("%q ends inside an escape", token)
-		}
-		if _, err := fmt.Sscanf(token[i+1:i+3], "%02X", &c); err != nil {
-			return "", fmt.Errorf("%q has a bad escape", token)
-		}
-		b.WriteByte(c)
-		i += 2
-	}
-	return b.String(), nil
 }
 
 // errMoved says that the position has to be read again, and why.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
@@ -75,14 +76,14 @@ type held struct {
 
 // memory is the entries in the bucket, for all targets of this process.
 type memory struct {
-	state   *state
+	state   *bucket.Bucket
 	targets []string // keys of the positions of all that are configured
 
 	mu     sync.Mutex
 	cached map[string]held
 }
 
-func newMemory(s *state) *memory { return &memory{state: s, cached: map[string]held{}} }
+func newMemory(s *bucket.Bucket) *memory { return &memory{state: s, cached: map[string]held{}} }
 
 func (c *change) entryKey() string {
 	return entryPrefix + streams.Key(c.table) + "." + streams.Key(c.id)
@@ -149,8 +150,8 @@ func (m *memory) lookup(ctx context.Context, changes []change, check *lock) (map
 		return nil, err
 	}
 	for _, key := range ask {
-		e := held{revision: found[key].revision}
-		if value := found[key].value; value != nil {
+		e := held{revision: found[key].Revision}
+		if value := found[key].Value; value != nil {
 			if err := json.Unmarshal(value, &e.entry); err != nil {
 				return nil, fmt.Errorf("remembered keys in %s: %w", key, err)
 			}
@@ -171,36 +172,18 @@ func (m *memory) hold(key string, e held) {
 // fresh reads keys and sees to it that the answer is no older than this
 // process's own last write of its position: a replica that lags would have the
 // sink overlook a key.
-func (m *memory) fresh(ctx context.Context, keys []string, check *lock) (map[string]stored, error) {
-	found := map[string]stored{}
-	for part := range slices.Chunk(keys, maxGet-1) {
-		for {
-			answer, err := m.state.get(ctx, append(slices.Clip(part), check.key))
-			if err != nil {
-				return nil, err
-			}
-			at := answer[check.key].revision
-			if at > check.revision && !check.shared {
-				return nil, errMoved{"the position is another replica's by now"}
-			}
-			if at >= check.revision {
-				maps.Copy(found, answer)
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(pollEvery):
-			}
-		}
+func (m *memory) fresh(ctx context.Context, keys []string, check *lock) (map[string]bucket.Stored, error) {
+	found, at, err := m.state.GetSince(ctx, keys, check.key, check.revision)
+	if err == nil && at > check.revision && !check.shared {
+		err = errMoved{"the position is another replica's by now"}
 	}
-	return found, nil
+	return found, err
 }
 
 // remember writes what the changes add to the entries, and then the position if
 // there is one. Entities that are deleted are forgotten, once all targets have
 // passed the deletion.
-func (m *memory) remember(ctx context.Context, changes []change, check *lock, position *put, to streams.Position) error {
+func (m *memory) remember(ctx context.Context, changes []change, check *lock, position *bucket.Put, to streams.Position) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	entries, err := m.lookup(ctx, changes, check)
@@ -218,15 +201,15 @@ func (m *memory) remember(ctx context.Context, changes []change, check *lock, po
 	if len(puts) == 0 {
 		return nil
 	}
-	revisions, err := m.state.write(ctx, puts)
+	revisions, err := m.state.Write(ctx, puts)
 	if err != nil {
 		clear(m.cached) // whatever of it was written
 		return err
 	}
 	for i, p := range puts {
-		if e, ok := entries[p.key]; ok {
+		if e, ok := entries[p.Key]; ok {
 			e.revision = revisions[i]
-			m.hold(p.key, e)
+			m.hold(p.Key, e)
 		}
 	}
 	if position != nil {
@@ -243,7 +226,7 @@ func (m *memory) passed(ctx context.Context, changes []change, check *lock, to s
 	if !slices.ContainsFunc(changes, func(c change) bool { return c.deleted }) || check.shared {
 		return 0, nil
 	}
-	found, err := m.state.get(ctx, m.targets)
+	found, err := m.state.Get(ctx, m.targets)
 	if err != nil {
 		return 0, err
 	}
@@ -253,7 +236,7 @@ func (m *memory) passed(ctx context.Context, changes []change, check *lock, to s
 		if key == check.key {
 			continue
 		}
-		if e := found[key]; e.value == nil || json.Unmarshal(e.value, &p) != nil || p.Epoch != to.Epoch {
+		if e := found[key]; e.Value == nil || json.Unmarshal(e.Value, &p) != nil || p.Epoch != to.Epoch {
 			return 0, nil
 		}
 		least = min(least, p.Sequence)
@@ -262,7 +245,7 @@ func (m *memory) passed(ctx context.Context, changes []change, check *lock, to s
 }
 
 // puts changes the entries, and says what has to be written.
-func (m *memory) puts(changes []change, entries map[string]held, passed uint64) (puts []put) {
+func (m *memory) puts(changes []change, entries map[string]held, passed uint64) (puts []bucket.Put) {
 	touched := map[string]*change{} // by key, the last change
 	var order []string
 	for i := range changes {
@@ -294,34 +277,34 @@ func (m *memory) puts(changes []change, entries map[string]held, passed uint64) 
 	return puts
 }
 
-func (e held) put(key string, inferred bool) put {
-	p := put{key: key, over: e.revision}
+func (e held) put(key string, inferred bool) bucket.Put {
+	p := bucket.Put{Key: key, Over: e.revision}
 	switch {
 	case e.Deleted:
-		p.ttl = lateEvents.String()
+		p.TTL = lateEvents.String()
 	case inferred && len(e.Keys) == 0:
-		p.deleted, p.ttl = true, markerStays.String()
+		p.Deleted, p.TTL = true, markerStays.String()
 		return p
 	}
-	p.value, _ = json.Marshal(e.entry) // strings and maps of strings
+	p.Value, _ = json.Marshal(e.entry) // strings and maps of strings
 	return p
 }
 
 // index makes the entity findable under parents that it didn't have.
-func index(c *change, before, now map[string]string) (puts []put) {
+func index(c *change, before, now map[string]string) (puts []bucket.Put) {
 	for _, table := range slices.Sorted(maps.Keys(now)) {
 		if before[table] != now[table] {
-			puts = append(puts, put{key: childPrefix(table, now[table], c.table) + streams.Key(c.id), over: anyRevision})
+			puts = append(puts, bucket.Put{Key: childPrefix(table, now[table], c.table) + streams.Key(c.id), Over: bucket.Any})
 		}
 	}
 	return puts
 }
 
-func unindex(c *change, parents map[string]string) (puts []put) {
+func unindex(c *change, parents map[string]string) (puts []bucket.Put) {
 	for _, table := range slices.Sorted(maps.Keys(parents)) {
-		puts = append(puts, put{
-			key: childPrefix(table, parents[table], c.table) + streams.Key(c.id), over: anyRevision,
-			deleted: true, ttl: markerStays.String(),
+		puts = append(puts, bucket.Put{
+			Key: childPrefix(table, parents[table], c.table) + streams.Key(c.id), Over: bucket.Any,
+			Deleted: true, TTL: markerStays.String(),
 		})
 	}
 	return puts
@@ -330,12 +313,12 @@ func unindex(c *change, parents map[string]string) (puts []put) {
 // orphans are the deletions that a deletion brings with it.
 func (m *memory) orphans(ctx context.Context, c *change) (list []change, err error) {
 	for _, r := range c.orphans {
-		tokens, err := m.state.list(ctx, childPrefix(c.table, c.id, r.resource.Table))
+		tokens, err := m.state.List(ctx, childPrefix(c.table, c.id, r.resource.Table))
 		if err != nil {
 			return nil, err
 		}
 		for _, token := range tokens {
-			id, err := parseKey(token)
+			id, err := streams.ParseKey(token)
 			if err != nil {
 				return nil, fmt.Errorf("a key below %s: %w", childPrefix(c.table, c.id, r.resource.Table), err)
 			}

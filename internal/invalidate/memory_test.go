@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -340,12 +341,12 @@ func TestParseKey(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.String().Draw(t, "id")
-		if got, err := parseKey(streams.Key(id)); err != nil || got != id {
+		if got, err := streams.ParseKey(streams.Key(id)); err != nil || got != id {
 			t.Fatalf("%q is %q, %v", id, got, err)
 		}
 	})
 	for _, bad := range []string{"a=", "a=4", "=ZZ"} {
-		if got, err := parseKey(bad); err == nil {
+		if got, err := streams.ParseKey(bad); err == nil {
 			t.Errorf("%s is %q", bad, got)
 		}
 	}
@@ -367,29 +368,29 @@ func TestWithoutBatches(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var puts []put
+		var puts []bucket.Put
 		for i := range 2345 {
-			puts = append(puts, put{key: fmt.Sprintf("x.%t.%d", atomic, i), value: fmt.Appendf(nil, `%d`, i)})
+			puts = append(puts, bucket.Put{Key: fmt.Sprintf("x.%t.%d", atomic, i), Value: fmt.Appendf(nil, `%d`, i)})
 		}
-		revisions, err := s.write(t.Context(), puts)
+		revisions, err := s.Write(t.Context(), puts)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var keys []string
 		for i := range puts {
-			keys = append(keys, puts[i].key)
+			keys = append(keys, puts[i].Key)
 		}
-		found, err := s.get(t.Context(), append(keys, "x.none"))
+		found, err := s.Get(t.Context(), append(keys, "x.none"))
 		if err != nil || len(found) != len(puts) {
 			t.Fatalf("%d of %d found, %v", len(found), len(puts), err)
 		}
 		for i, p := range puts {
 			var n int
-			if e := found[p.key]; json.Unmarshal(e.value, &n) != nil || n != i || e.revision != revisions[i] {
-				t.Fatalf("%s is %s at %d, want %d at %d", p.key, e.value, e.revision, i, revisions[i])
+			if e := found[p.Key]; json.Unmarshal(e.Value, &n) != nil || n != i || e.revision != revisions[i] {
+				t.Fatalf("%s is %s at %d, want %d at %d", p.Key, e.Value, e.revision, i, revisions[i])
 			}
 		}
-		if _, err := s.write(t.Context(), puts[:20]); err != errConflict { //nolint:errorlint // as it is returned
+		if _, err := s.Write(t.Context(), puts[:20]); err != bucket.ErrConflict { //nolint:errorlint // as it is returned
 			t.Errorf("over what is there: %v", err)
 		}
 	}

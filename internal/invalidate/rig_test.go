@@ -302,12 +302,12 @@ func (l *log) remembered() (list []string) {
 			keys = append(keys, key)
 		}
 	}
-	found, err := l.sink(&recorder{}).v.memory.state.get(l.t.Context(), keys)
+	found, err := l.sink(&recorder{}).v.memory.state.Get(l.t.Context(), keys)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	for key, e := range found {
-		if e.value != nil {
+		if e.Value != nil {
 			list = append(list, key)
 		}
 	}
