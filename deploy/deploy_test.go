@@ -22,6 +22,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 	"github.com/rollcall-dev/rollcall/internal/invalidate"
 	"github.com/rollcall-dev/rollcall/internal/publish"
+	"github.com/rollcall-dev/rollcall/internal/revocation"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
 )
@@ -38,6 +39,7 @@ var metrics = func() []string {
 	audit.NewMetrics(r)
 	invalidate.NewMetrics(r)
 	gateway.NewMetrics(r)
+	r.MustRegister(&revocation.List{})
 	broker.NewMetrics(r)
 	r.MustRegister(telemetry.NewHealth(zap.NewNop()))
 	return append(r.names, "rollcall_build_info") // telemetry.NewRegistry's own

@@ -23,8 +23,11 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/invalidate"
+	"github.com/rollcall-dev/rollcall/internal/revocation"
+	"github.com/rollcall-dev/rollcall/internal/revoke"
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
 	"github.com/rollcall-dev/rollcall/streams"
+	"github.com/rollcall-dev/rollcall/streams/auth"
 )
 
 // Passwords as deploy/example.env says to make them.
@@ -35,6 +38,7 @@ var passwords = map[string]string{
 	"NATS_AUDIT_PASSWORD":      "pa7",
 	"NATS_INVALIDATE_PASSWORD": "p1nv",
 	"NATS_GATEWAY_PASSWORD":    "p9w",
+	"NATS_REVOKE_PASSWORD":     "p4r",
 	"NATS_ROUTE_PASSWORD":      "p00",
 }
 
@@ -277,6 +281,59 @@ func TestInvalidateUser(t *testing.T) {
 	for _, e := range said.All() {
 		t.Errorf("%s %v", e.Message, e.ContextMap())
 	}
+}
+
+// The revoke role and a gateway's list do all that they do, as their users.
+func TestRevokeUser(t *testing.T) {
+	s := start(t, "nats.conf", nil, nil)
+	admin, _ := connect(t, s, "admin", passwords["NATS_ADMIN_PASSWORD"])
+	apply(t, admin)
+	log, said := observer.New(zap.WarnLevel)
+	as := func(user, password string) *broker.Conn {
+		conn, err := broker.Dial(broker.Options{Name: "test", URL: strings.Replace(s.ClientURL(), "nats://", "nats://"+user+":"+password+"@", 1), Log: zap.New(log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	writer, reader := as("revoke", passwords["NATS_REVOKE_PASSWORD"]), as("gateway", passwords["NATS_GATEWAY_PASSWORD"])
+	list := revocation.NewList(revocation.ListOptions{Broker: reader, Life: time.Minute, Log: zap.New(log), Status: well{}})
+	registry := prometheus.NewRegistry()
+	runner := consume.New(revoke.New(revoke.Options{Broker: writer, Life: time.Minute}), consume.Options{
+		Broker: writer, Log: zap.New(log), Status: well{}, NoStream: func() {}, TidyEvery: revoke.WatermarkEvery,
+		Metrics: consume.NewMetrics(registry, consume.NewDeadLetters(registry)),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	go func() { ended <- runner.Run(ctx) }()
+	go func() { ended <- list.Run(ctx) }()
+	now := time.Now()
+	for i := range 30 {
+		body := fmt.Sprintf(`{"type":"organizationMembership.updated","timestamp":%d,"data":{"id":"m%d","role":"org:admin","organization":{"id":"org_1"},"public_user_data":{"user_id":"user_%[2]d"}}}`, now.UnixMilli(), i)
+		if _, err := admin.Publish(t.Context(), fmt.Sprintf("clerk.ins_1.organizationMembership.updated.m%d", i), []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	claims := &auth.Claims{UserID: "user_29", IssuedAt: now.Add(-time.Second), Organization: auth.Organization{ID: "org_1"}}
+	stacktest.Eventually(t, 30*time.Second, func() error {
+		if _, refused := list.Refuse(claims); !refused {
+			return errors.New("not refused")
+		}
+		return list.Fresh()
+	})
+	cancel()
+	if err := errors.Join(<-ended, <-ended); err != nil {
+		t.Error(err)
+	}
+	writer.Close()
+	reader.Close()
+	for _, e := range said.All() {
+		t.Errorf("%s %v", e.Message, e.ContextMap())
+	}
+	js, denied := connect(t, s, "gateway", passwords["NATS_GATEWAY_PASSWORD"])
+	mustDeny(t, js.Conn(), denied, "$KV.CLERK_REVOCATIONS.user.user_1", "$JS.API.STREAM.PURGE.KV_CLERK_REVOCATIONS", "$JS.API.CONSUMER.CREATE.CLERK.x")
+	js, denied = connect(t, s, "revoke", passwords["NATS_REVOKE_PASSWORD"])
+	mustDeny(t, js.Conn(), denied, "clerk.ins_1.user.deleted.user_1", "rollcall.dead.audit.user.created.user_1", "$JS.API.STREAM.PURGE.KV_CLERK_REVOCATIONS")
 }
 
 type well struct{}

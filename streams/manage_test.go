@@ -122,7 +122,8 @@ func TestApplyMakesWhatIsMissing(t *testing.T) {
 	want := `create stream STAGING_CLERK: staging.clerk.>, file storage, 1 replica, 1048576 bytes
 create stream STAGING_CLERK_DEAD: staging.rollcall.dead.>, file storage, 1 replica, no size limit
 create stream STAGING_CLERK_ANCHORS: staging.rollcall.anchor, file storage, 1 replica, no size limit
-create bucket STAGING_CLERK_STATE: $KV.STAGING_CLERK_STATE.>, file storage, 1 replica, no size limit`
+create bucket STAGING_CLERK_STATE: $KV.STAGING_CLERK_STATE.>, file storage, 1 replica, no size limit
+create bucket STAGING_CLERK_REVOCATIONS: $KV.STAGING_CLERK_REVOCATIONS.>, file storage, 1 replica, no size limit`
 	for range 2 { // a plan changes nothing
 		if diff := cmp.Diff(want, planned(t, js, d)); diff != "" {
 			t.Fatal(diff)
@@ -351,7 +352,8 @@ func TestApplyTheBucket(t *testing.T) {
 change bucket CLERK_STATE: max_age from 1h0m0s to none
 change bucket CLERK_STATE: subject_delete_marker_ttl from none to 1m0s
 change bucket CLERK_STATE: allow_msg_ttl from false to true
-change bucket CLERK_STATE: allow_atomic from false to true`
+change bucket CLERK_STATE: allow_atomic from false to true
+create bucket CLERK_REVOCATIONS: $KV.CLERK_REVOCATIONS.>, file storage, 1 replica, no size limit`
 	if diff := cmp.Diff(want, planned(t, js, d)); diff != "" {
 		t.Fatal(diff)
 	}

@@ -71,7 +71,7 @@ gateway:
 	}
 	ns := stacktest.NATS(t)
 	health, addr := fmt.Sprintf("127.0.0.1:%d", stacktest.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", stacktest.FreePort(t))
-	p := newProc(t, health, []string{"run", "gateway", "--config", file}, "NATS_URL="+ns.URL, "ROLLCALL_HEALTH_ADDR="+health, "ROLLCALL_GATEWAY_ADDR="+addr,
+	p := newProc(t, health, []string{"run", "gateway", "revoke", "--config", file}, "NATS_URL="+ns.URL, "ROLLCALL_HEALTH_ADDR="+health, "ROLLCALL_GATEWAY_ADDR="+addr,
 		"ROLLCALL_IDENTITY_SEED="+strings.Repeat("s", 32), "CLERK_PUBLISHABLE_KEY="+token.PublishableKey("clerk.app.example"), "CLERK_JWT_KEY="+strings.ReplaceAll(key, "\n", `\n`)).start()
 	p.is("ok")
 	for path, want := range map[string]string{

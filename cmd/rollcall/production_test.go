@@ -68,12 +68,15 @@ func TestProductionLayout(t *testing.T) {
 	gatewayAddr := addr()
 	gateway := newProc(t, gatewayAddr, []string{"run", "gateway"}, append(common, as("gateway"), "ROLLCALL_HEALTH_ADDR="+gatewayAddr, "ROLLCALL_GATEWAY_ADDR="+addr(),
 		"CLERK_PUBLISHABLE_KEY=pk_live_Y2xlcmsuYXBwLmV4YW1wbGUk", "ROLLCALL_IDENTITY_SEED="+strings.Repeat("s", 32))...).start()
+	revokeAddr := addr()
+	revoke := newProc(t, revokeAddr, []string{"run", "revoke"}, append(common, as("revoke"), "ROLLCALL_HEALTH_ADDR="+revokeAddr)...).start()
 	ingest.is("ok")
 	store.is("ok")
 	gateway.is("ok")
 	auditAddr, auditDB := addr(), []string{"ROLLCALL_AUDIT_DATABASE_URL=" + app, "ROLLCALL_AUDIT_MIGRATE_DATABASE_URL=" + owner}
 	audit := newProc(t, auditAddr, []string{"run", "audit"}, append(append(common, auditDB...), as("audit"), "ROLLCALL_HEALTH_ADDR="+auditAddr)...).start()
 	audit.is("ok")
+	revoke.is("ok")
 	if ingest.metric(`rollcall_log_durability{checked="true",declared="fsync"}`) != 1 {
 		t.Error("durability isn't shown as checked")
 	}
@@ -127,6 +130,7 @@ func TestProductionLayout(t *testing.T) {
 	ingest.stops()
 	store.stops()
 	gateway.stops()
+	revoke.stops()
 }
 
 // productionRoles makes the roles of deploy/postgres/roles.sql on a Postgres of

@@ -386,8 +386,8 @@ func TestWithoutBatches(t *testing.T) {
 		}
 		for i, p := range puts {
 			var n int
-			if e := found[p.Key]; json.Unmarshal(e.Value, &n) != nil || n != i || e.revision != revisions[i] {
-				t.Fatalf("%s is %s at %d, want %d at %d", p.Key, e.Value, e.revision, i, revisions[i])
+			if e := found[p.Key]; json.Unmarshal(e.Value, &n) != nil || n != i || e.Revision != revisions[i] {
+				t.Fatalf("%s is %s at %d, want %d at %d", p.Key, e.Value, e.Revision, i, revisions[i])
 			}
 		}
 		if _, err := s.Write(t.Context(), puts[:20]); err != bucket.ErrConflict { //nolint:errorlint // as it is returned
