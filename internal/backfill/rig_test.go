@@ -181,8 +181,8 @@ func (r *rig) ask(method, path, body string) []byte {
 }
 
 // equal waits until all is applied, and wants the store to be as Clerk is, in
-// all that Clerk lists.
-func (r *rig) equal() {
+// these tables; by default in all that Clerk lists.
+func (r *rig) equal(tables ...string) {
 	r.t.Helper()
 	r.ask("GET", "/_emu/settled?timeout=30s", "")
 	stacktest.Eventually(r.t, patience, func() error {
@@ -201,7 +201,7 @@ func (r *rig) equal() {
 		r.t.Fatal(err)
 	}
 	defer db.Close(context.Background())
-	report, err := truth.Compare(r.t.Context(), bytes.NewReader(r.ask("GET", "/_emu/state", "")), db, truth.Options{Resources: Resources()})
+	report, err := truth.Compare(r.t.Context(), bytes.NewReader(r.ask("GET", "/_emu/state", "")), db, truth.Options{Resources: sorted(tables)})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ type asked struct {
 	after  func(n int, path string, resp *http.Response)
 
 	mu sync.Mutex
-	n  int // requests of lists so far
+	n  int // requests so far
 }
 
 func (a *asked) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -30,5 +30,5 @@ func TestSoakHundredThousandUsers(t *testing.T) {
 	if took > allowed*12/10 {
 		t.Errorf("%s, and the rate limit allows %s", took, allowed)
 	}
-	r.equal()
+	r.equal("users")
 }
