@@ -36,12 +36,12 @@ func (t *transaction) begin(ctx context.Context, update string, w work) (work, e
 		_ = p.Close() // fails the same way
 		return nil, t.explain(ctx, err)
 	}
-	moved, unknown, before := true, make(map[string]bool, len(w)), map[entity]previous{}
+	moved, known, before := true, map[string]bool{}, map[entity]previous{}
 	ignore := func([][]byte) {}
 	err := readPipeline(p, ignore, ignore, ignore, ignore, ignore, // begin, two settings, the lock, a setting
 		func(row [][]byte) { moved = !t.read(row) },
 		ignore, // partitions
-		func(row [][]byte) { unknown[string(row[0])] = true },
+		func(row [][]byte) { known[string(row[0])] = true },
 		func(row [][]byte) {
 			before[entity{string(row[0]), string(row[1])}] = previous{int64(binary.BigEndian.Uint64(row[2])) + postgresEpoch, bytes.Clone(row[3])}
 		})
@@ -51,7 +51,7 @@ func (t *transaction) begin(ctx context.Context, update string, w work) (work, e
 	case moved:
 		return nil, schema.Moved("the position is another replica's by now")
 	}
-	return t.choose(w, unknown, before), nil
+	return t.choose(w, known, before), nil
 }
 
 // read reads where the chain ends.
@@ -64,17 +64,18 @@ func (t *transaction) read(row [][]byte) bool {
 	return true
 }
 
-// sendLookups makes the partitions that are missing, notes the ids, of which the
-// new ones come back, and asks for the entities' events before.
+// sendLookups makes the partitions that are missing, and asks which of the ids
+// are known and what the entities' events before were. The ids are copied once
+// that is settled: an insert that looks for conflicts takes three times as long.
 func (t *transaction) sendLookups(p *pgconn.Pipeline, w work) {
 	if len(w) == 0 {
 		return
 	}
-	ids, received := make([]string, len(w)), make([]int64, len(w))
+	ids := make([]string, len(w))
 	var resources, entities []string
 	asked := map[entity]bool{}
 	for i, r := range w {
-		ids[i], received[i] = r.eventID, r.receivedAt
+		ids[i] = r.eventID
 		if e := (entity{r.resource, r.entityID}); r.contents && !r.created && !asked[e] {
 			asked[e] = true
 			resources, entities = append(resources, e.resource), append(entities, e.id)
@@ -86,8 +87,8 @@ func (t *transaction) sendLookups(p *pgconn.Pipeline, w work) {
 	redriven := []byte{flag(w[0].redriven)}
 	p.SendQueryParams(`select `+s+`.make_partition(at) from unnest($1) as at`+kept,
 		[][]byte{timeArray(months(w)), redriven}, []uint32{pgtype.TimestamptzArrayOID, pgtype.BoolOID}, []int16{1, 1}, nil)
-	p.SendQueryParams(`insert into `+s+`.event_ids (event_id, received_at) select id, at from unnest($1, $3) as r(id, at)`+kept+` on conflict do nothing returning event_id`,
-		[][]byte{textArray(ids), redriven, timeArray(received)}, []uint32{pgtype.TextArrayOID, pgtype.BoolOID, pgtype.TimestamptzArrayOID}, []int16{1, 1, 1}, []int16{1})
+	p.SendQueryParams(`select r.id from unnest($1) as r(id) cross join lateral (select from `+s+`.event_ids where event_id = r.id offset 0) as e`,
+		[][]byte{textArray(ids)}, []uint32{pgtype.TextArrayOID}, []int16{1}, []int16{1})
 	p.SendQueryParams(`select r.resource, r.id, e.received_at, e.payload from unnest($1, $2) as r(resource, id)
 cross join lateral (select received_at, payload from `+s+`.events where entity_id = r.id and resource = r.resource and payload is not null and type not like '%.deleted' order by received_at desc, seq desc limit 1) as e`,
 		[][]byte{textArray(resources), textArray(entities)}, []uint32{pgtype.TextArrayOID, pgtype.TextArrayOID}, []int16{1, 1}, []int16{1, 1, 1, 1})
@@ -111,18 +112,18 @@ type previous struct {
 }
 
 // choose keeps the records that are new.
-func (t *transaction) choose(w work, unknown map[string]bool, before map[entity]previous) work {
+func (t *transaction) choose(w work, known map[string]bool, before map[entity]previous) work {
 	kept := make(work, 0, len(w))
 	for _, r := range w {
-		if !unknown[r.eventID] {
-			if r.receivedAt < t.prunedBefore && !r.redriven {
-				t.pruned++
-			} else {
-				t.duplicates++
-			}
+		if r.receivedAt < t.prunedBefore && !r.redriven {
+			t.pruned++
 			continue
 		}
-		delete(unknown, r.eventID) // twice in the batch
+		if known[r.eventID] {
+			t.duplicates++
+			continue
+		}
+		known[r.eventID] = true // it may be twice in the batch
 		// Prepared once, committed maybe twice: what it differs from may be another event then.
 		r.personal[changed] = personal{}
 		if e := (entity{r.resource, r.entityID}); r.contents {
@@ -185,9 +186,26 @@ const columnCount = 24
 func (t *transaction) copyRows(ctx context.Context, w work) error {
 	rows := &rowReader{t: t, left: w, salts: newSalts(len(w)), out: append(make([]byte, 0, copyChunk*2), copyHeader...)}
 	_, err := t.pg.CopyFrom(ctx, rows, `copy `+t.log.schema+`.events (`+columns+`) from stdin (format binary)`)
+	if err == nil {
+		_, err = t.pg.CopyFrom(ctx, bytes.NewReader(copyIDs(w)), `copy `+t.log.schema+`.event_ids (event_id, received_at) from stdin (format binary)`)
+	}
 	t.appended = len(w)
 	return wrapped(err)
 }
+
+// copyIDs are the records' ids in COPY's binary format.
+func copyIDs(w work) []byte {
+	b := append(make([]byte, 0, len(copyHeader)+64*len(w)), copyHeader...)
+	for _, r := range w {
+		b = binary.BigEndian.AppendUint16(b, 2)
+		b = appendText(b, r.eventID)
+		b = copyTime(b, r.receivedAt)
+	}
+	return binary.BigEndian.AppendUint16(b, copyEnd)
+}
+
+// copyEnd stands where another row would have its number of columns.
+const copyEnd = 0xFFFF
 
 // copyChunk is about how many bytes of rows are encoded at a time.
 const copyChunk = 64 << 10
@@ -227,7 +245,7 @@ func (r *rowReader) fill() {
 	}
 	if len(r.left) == 0 {
 		r.ended = true
-		r.out = binary.BigEndian.AppendUint16(r.out, 0xFFFF)
+		r.out = binary.BigEndian.AppendUint16(r.out, copyEnd)
 	}
 }
 
