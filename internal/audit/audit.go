@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +63,8 @@ type Log struct {
 	schema   string // quoted
 	lock     schema.Lock
 	reader   *reader
-	prepared bool // the schema is as this release needs it
+	prepared bool        // the schema is as this release needs it
+	lookUp   atomic.Bool // known events are about
 }
 
 // New makes a log. It doesn't connect: a database that can't be reached is

@@ -61,13 +61,24 @@ func (l *Log) CountLetters(ctx context.Context, count func(context.Context) (uin
 	}
 }
 
+// transact appends records in one transaction. Hardly ever is one of them known
+// already, and to look costs as much as to write: so that is found out by an id
+// that is refused. Then, and until a batch without any, the ids are looked up.
 func (l *Log) transact(ctx context.Context, w work, update string, to streams.Position) error {
+	err := l.try(ctx, w, update, to)
+	if knownID(err) && l.lookUp.CompareAndSwap(false, true) {
+		return l.try(ctx, w, update, to)
+	}
+	return err
+}
+
+func (l *Log) try(ctx context.Context, w work, update string, to streams.Position) error {
 	conn, err := l.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	defer conn.Release() // a connection inside a transaction isn't used again
-	t := &transaction{log: l, pg: conn.Conn().PgConn()}
+	t := &transaction{log: l, pg: conn.Conn().PgConn(), lookUp: l.lookUp.Load()}
 	if w, err = t.begin(ctx, update, w); err == nil {
 		err = t.append(ctx, w)
 	}
@@ -79,7 +90,16 @@ func (l *Log) transact(ctx context.Context, w work, update string, to streams.Po
 	return nil
 }
 
+// knownID reports whether an event is in the log already.
+func knownID(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505" && pg.TableName == "event_ids"
+}
+
 func (l *Log) committed(t *transaction, at streams.Position) {
+	if t.appended > 0 && t.duplicates == 0 {
+		l.lookUp.Store(false)
+	}
 	l.o.Metrics.rows.Add(float64(t.appended))
 	l.o.Metrics.skipped.WithLabelValues("duplicate").Add(float64(t.duplicates))
 	l.o.Metrics.skipped.WithLabelValues("pruned").Add(float64(t.pruned))
@@ -115,6 +135,7 @@ type transaction struct {
 	// pruned, and isn't appended a second time.
 	prunedBefore int64
 
+	lookUp                       bool // which ids are known
 	appended, duplicates, pruned int
 }
 
