@@ -208,6 +208,9 @@ func (e *event) id() string {
 type Folded struct {
 	Contents  map[*Resource][]*Change
 	Deletions map[*Resource][]*Change
+	// Erased are the ids of those whose person was erased: nothing personal of
+	// them stays, whatever becomes of deleted rows.
+	Erased map[*Resource][]string
 }
 
 type entity struct {
@@ -220,13 +223,16 @@ type entity struct {
 // so do the folds of any parts of them.
 func Fold(changes []*Change) Folded {
 	winners := make(map[entity]*Change, len(changes))
+	f := Folded{Contents: map[*Resource][]*Change{}, Deletions: map[*Resource][]*Change{}}
 	for _, c := range changes {
+		if c.Deletion() && c.Source == streams.SourceErase {
+			f.erase(c)
+		}
 		k := entity{c.Resource, c.ID, c.Deletion()}
 		if w := winners[k]; w == nil || c.beats(w) {
 			winners[k] = c
 		}
 	}
-	f := Folded{map[*Resource][]*Change{}, map[*Resource][]*Change{}}
 	for k, c := range winners {
 		if k.deletion {
 			f.Deletions[k.resource] = append(f.Deletions[k.resource], c)
@@ -240,6 +246,15 @@ func Fold(changes []*Change) Folded {
 		}
 	}
 	return f
+}
+
+func (f *Folded) erase(c *Change) {
+	if f.Erased == nil {
+		f.Erased = map[*Resource][]string{}
+	}
+	if !slices.Contains(f.Erased[c.Resource], c.ID) {
+		f.Erased[c.Resource] = append(f.Erased[c.Resource], c.ID)
+	}
 }
 
 func (c *Change) beats(other *Change) bool {

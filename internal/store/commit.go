@@ -150,6 +150,11 @@ func (s *Store) send(p *pgconn.Pipeline, w *Work, epoch int64) (sent []statement
 		}
 		send(sql, t.writer.resource.Table, t)
 	}
+	for _, t := range w.erased { // last: a content may be of the same batch
+		for _, e := range t.writer.erases {
+			send(e.sql, e.table, t)
+		}
+	}
 	for _, table := range w.touched {
 		p.SendQueryParams(w.layout.sql.sweep(table), nil, nil, nil, nil)
 		sent = append(sent, statement{table: table, sweep: true})

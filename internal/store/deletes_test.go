@@ -158,3 +158,27 @@ func TestWentWithItsParent(t *testing.T) {
 	member(8, "user_2")
 	f.want("0", `select count(*) from clerk.organization_memberships`)
 }
+
+// An erased person's rows lose what is personal whatever becomes of deleted rows,
+// also where the person was deleted before.
+func TestErase(t *testing.T) {
+	t.Parallel()
+	for _, onDelete := range []string{OnDeleteTombstone, OnDeleteKeep} {
+		t.Run(onDelete, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, func(o *Options) { o.OnDelete = onDelete })
+			for _, id := range []string{"user_1", "user_2"} {
+				f.event("user.created", 0, `{"id":"`+id+`","first_name":"Ada","updated_at":1}`)
+				f.event("session.created", 0, `{"id":"s_`+id+`","user_id":"`+id+`","actor":{"sub":"x"},"updated_at":1}`)
+			}
+			f.event("user.deleted", 1, `{"id":"user_1"}`)
+			f.next++
+			m := event(f.next, "erase:user_1", "user.deleted", t0+2, nil)
+			m.Header.Set(streams.HeaderSource, string(streams.SourceErase))
+			m.Data = []byte(`{"type":"user.deleted","timestamp":2,"data":{"id":"user_1"}}`)
+			f.apply(m)
+			f.want("user_1|true|<nil>\nuser_2|false|Ada", `select id, deleted_at is not null, first_name from clerk.users order by 1`)
+			f.want("s_user_1|<nil>\ns_user_2|x", `select id, actor->>'sub' from clerk.sessions order by 1`)
+		})
+	}
+}

@@ -17,11 +17,12 @@ type Work struct {
 	layout    *layout // it was prepared for
 	contents  []tableWork
 	deletions []tableWork
-	replaced  int      // characters that Postgres can't store
-	touched   []string // tables in which rows may be deleted
-	epoch     int64    // of the messages
-	again     bool     // what has these versions already is written too
-	notes     [][]byte // for listeners
+	erased    []tableWork // what is personal goes, whatever becomes of deleted rows
+	replaced  int         // characters that Postgres can't store
+	touched   []string    // tables in which rows may be deleted
+	epoch     int64       // of the messages
+	again     bool        // what has these versions already is written too
+	notes     [][]byte    // for listeners
 }
 
 // empty reports whether there is nothing to write.
@@ -77,6 +78,9 @@ func (s *Store) pack(l *layout, f projection.Folded) *Work {
 		if list := f.Deletions[writer.resource]; len(list) > 0 {
 			w.deletions = append(w.deletions, packDeletions(writer, list))
 		}
+		if list := f.Erased[writer.resource]; len(list) > 0 {
+			w.erased = append(w.erased, packErased(writer, list))
+		}
 	}
 	if s.o.OnDelete == OnDeleteHard {
 		w.touched = touched(w)
@@ -109,7 +113,7 @@ func (w *Work) done() {
 		t.arrays.used = 0
 		t.writer.spare.Put(t.arrays)
 	}
-	w.contents, w.deletions = nil, nil
+	w.contents, w.deletions, w.erased = nil, nil, nil
 }
 
 func packContents(w *writer, list []*projection.Change) tableWork {
@@ -143,6 +147,15 @@ func packDeletions(w *writer, list []*projection.Change) tableWork {
 		at.add(projection.Value{Valid: true, Int: c.DeletedAt})
 	}
 	return tableWork{w, len(list), append([]param{ids.param(), at.param()}, packOrigin(arrays, list)...), arrays}
+}
+
+func packErased(w *writer, list []string) tableWork {
+	arrays := newArrays()
+	ids := arrays.of(projection.Text, len(list))
+	for _, id := range list {
+		ids.text(id)
+	}
+	return tableWork{w, len(list), []param{ids.param()}, arrays}
 }
 
 // packOrigin is where the rows come from: instance_id, source, stream_seq.

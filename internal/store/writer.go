@@ -24,6 +24,7 @@ type writer struct {
 	bury     string    // tombstones; parameters of packDeletions, then the epoch
 	remove   string    // the deleted rows themselves; the same parameters; "" where they aren't kept
 	cascades []cascade // rows whose parent of this resource was deleted; the same parameters
+	erases   []cascade // take what is personal out of rows and those below; an array of ids, then the epoch
 	spare    sync.Pool
 }
 
@@ -45,13 +46,36 @@ func (s statements) writer(r *projection.Resource) *writer {
 		for _, p := range child.Parents {
 			if p.Table == r.Table {
 				w.cascades = append(w.cascades, cascade{child.Table, s.cascade(child, p.Column)})
+				w.erase(s, child, p.Column)
 			}
 		}
 		if child == r {
 			w.contents, w.again, w.remove = s.upsert(r, ">"), s.upsert(r, ">="), s.remove(r)
+			w.erase(s, r, "id")
 		}
 	}
 	return w
+}
+
+func (w *writer) erase(s statements, r *projection.Resource, column string) {
+	if sets, some := s.nulls(r); some != "" {
+		w.erases = append(w.erases, cascade{r.Table, fmt.Sprintf(`update %s.%s set %s where %s = any($1) and %s`, s.schema, r.Table, sets, column, some)})
+	}
+}
+
+// nulls sets all that is personal to null, where any of it is there; "" where a
+// resource has nothing personal.
+func (s statements) nulls(r *projection.Resource) (sets, some string) {
+	var personal, nulls []string
+	for _, c := range r.Columns {
+		if c.Personal {
+			personal, nulls = append(personal, c.Name), append(nulls, c.Name+" = null")
+		}
+	}
+	if len(personal) == 0 {
+		return "", ""
+	}
+	return strings.Join(nulls, ", "), "num_nonnulls(" + strings.Join(personal, ", ") + ") > 0"
 }
 
 // sweep takes away the rows that the transaction has marked, once they are
@@ -142,17 +166,11 @@ where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at)`,
 // clear takes away what is personal in deleted rows, where a writer that doesn't
 // know all columns has left it; "" where nothing is.
 func (s statements) clear(r *projection.Resource) string {
-	var personal, sets []string
-	for _, c := range r.Columns {
-		if c.Personal {
-			personal, sets = append(personal, c.Name), append(sets, c.Name+" = null")
-		}
-	}
-	if s.keep || len(personal) == 0 {
+	sets, some := s.nulls(r)
+	if s.keep || some == "" {
 		return ""
 	}
-	return fmt.Sprintf(`update %s.%s set %s where deleted_at is not null and num_nonnulls(%s) > 0`,
-		s.schema, r.Table, strings.Join(sets, ", "), strings.Join(personal, ", "))
+	return fmt.Sprintf(`update %s.%s set %s where deleted_at is not null and %s`, s.schema, r.Table, sets, some)
 }
 
 // marks are what a deletion sets.
