@@ -22,6 +22,7 @@ import (
 
 	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/consume"
+	"github.com/rollcall-dev/rollcall/internal/erased"
 	"github.com/rollcall-dev/rollcall/internal/invalidate"
 	"github.com/rollcall-dev/rollcall/internal/revocation"
 	"github.com/rollcall-dev/rollcall/internal/revoke"
@@ -167,7 +168,10 @@ func TestUsers(t *testing.T) {
 		}
 		batch(t, js.Conn(), "clerk.ins_1.user.updated.user_1")
 		check(t, js)
+		watchErased(t, s, admin)
 		mustDeny(t, js.Conn(), denied,
+			"$KV.CLERK_ERASED.user_1",
+			"$JS.API.STREAM.PURGE.KV_CLERK_ERASED",
 			"rollcall.dead.store-app.user.created.user_1",
 			"$KV.CLERK_STATE.position",
 			"$JS.API.STREAM.PURGE.CLERK",
@@ -205,6 +209,44 @@ func TestUsers(t *testing.T) {
 		default:
 		}
 	})
+}
+
+// watchErased lets ingest learn who was erased, as its user.
+func watchErased(t *testing.T, s *server.Server, admin jetstream.JetStream) {
+	t.Helper()
+	kv, err := admin.KeyValue(t.Context(), "CLERK_ERASED")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, said := observer.New(zap.WarnLevel)
+	conn, err := broker.Dial(broker.Options{
+		Name: "test", URL: strings.Replace(s.ClientURL(), "nats://", "nats://ingest:"+passwords["NATS_INGEST_PASSWORD"]+"@", 1), Log: zap.New(log),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	list := erased.NewList(conn, streams.Names{}, nil)
+	go func() { _ = list.Run(ctx) }() // it returns nil
+	known, done := context.WithTimeout(ctx, 30*time.Second)
+	defer done()
+	if err := list.Wait(known); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), "user_9", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	stacktest.Eventually(t, 30*time.Second, func() error {
+		if cut, _ := list.Cut([]byte(`{"type":"user.updated","data":{"id":"user_9","username":"ada"}}`)); bytes.Contains(cut, []byte("ada")) {
+			return errors.New("ingest doesn't know who was erased")
+		}
+		return nil
+	})
+	for _, e := range said.All() {
+		t.Errorf("%s %v", e.Message, e.ContextMap())
+	}
 }
 
 // The invalidate role does all that it does, as its user.

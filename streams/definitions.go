@@ -103,6 +103,13 @@ func (n Names) Definitions(o Options) Definitions {
 				Replicas:       o.Replicas,
 				LimitMarkerTTL: time.Minute, // an entry ends with the last token that it refuses
 			},
+			{
+				Bucket:      n.ErasedBucket(),
+				Description: "who was erased: ids alone, for ever",
+				History:     1,
+				Storage:     jetstream.FileStorage,
+				Replicas:    o.Replicas,
+			},
 		},
 	}
 }

@@ -123,13 +123,14 @@ func TestApplyMakesWhatIsMissing(t *testing.T) {
 create stream STAGING_CLERK_DEAD: staging.rollcall.dead.>, file storage, 1 replica, no size limit
 create stream STAGING_CLERK_ANCHORS: staging.rollcall.anchor, file storage, 1 replica, no size limit
 create bucket STAGING_CLERK_STATE: $KV.STAGING_CLERK_STATE.>, file storage, 1 replica, no size limit
-create bucket STAGING_CLERK_REVOCATIONS: $KV.STAGING_CLERK_REVOCATIONS.>, file storage, 1 replica, no size limit`
+create bucket STAGING_CLERK_REVOCATIONS: $KV.STAGING_CLERK_REVOCATIONS.>, file storage, 1 replica, no size limit
+create bucket STAGING_CLERK_ERASED: $KV.STAGING_CLERK_ERASED.>, file storage, 1 replica, no size limit`
 	for range 2 { // a plan changes nothing
 		if diff := cmp.Diff(want, planned(t, js, d)); diff != "" {
 			t.Fatal(diff)
 		}
 	}
-	if made := apply(t, js, d); len(made) != 5 {
+	if made := apply(t, js, d); len(made) != 6 {
 		t.Errorf("made %v", made)
 	}
 	if left := apply(t, js, d); len(left) != 0 {
@@ -353,7 +354,8 @@ change bucket CLERK_STATE: max_age from 1h0m0s to none
 change bucket CLERK_STATE: subject_delete_marker_ttl from none to 1m0s
 change bucket CLERK_STATE: allow_msg_ttl from false to true
 change bucket CLERK_STATE: allow_atomic from false to true
-create bucket CLERK_REVOCATIONS: $KV.CLERK_REVOCATIONS.>, file storage, 1 replica, no size limit`
+create bucket CLERK_REVOCATIONS: $KV.CLERK_REVOCATIONS.>, file storage, 1 replica, no size limit
+create bucket CLERK_ERASED: $KV.CLERK_ERASED.>, file storage, 1 replica, no size limit`
 	if diff := cmp.Diff(want, planned(t, js, d)); diff != "" {
 		t.Fatal(diff)
 	}

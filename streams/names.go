@@ -104,6 +104,9 @@ func (n Names) StateBucket() string { return n.upper("CLERK_STATE") }
 // RevocationBucket holds whose tokens are refused, and from when.
 func (n Names) RevocationBucket() string { return n.upper("CLERK_REVOCATIONS") }
 
+// ErasedBucket holds the ids of erased people, and nothing else of them.
+func (n Names) ErasedBucket() string { return n.upper("CLERK_ERASED") }
+
 // StreamSubjects is the wildcard that the log listens on.
 func (n Names) StreamSubjects() string { return n.lower("clerk.>") }
 

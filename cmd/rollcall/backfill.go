@@ -25,6 +25,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/clerk/backend"
 	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
+	"github.com/rollcall-dev/rollcall/internal/erased"
 	"github.com/rollcall-dev/rollcall/internal/publish"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -140,6 +141,9 @@ func (b *backfillOptions) fill(ctx context.Context, cfg *config.Config, o backfi
 	// It ends after the last page has been published.
 	publishing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var ended sync.WaitGroup
+	people := erased.NewList(conn, o.Names, nil)
+	o.Erased = people
+	ended.Go(func() { _ = people.Run(publishing) })    // it returns nil
 	ended.Go(func() { _ = publisher.Run(publishing) }) // it returns nil
 	defer ended.Wait()
 	defer stop()

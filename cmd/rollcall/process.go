@@ -24,6 +24,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/consume"
+	"github.com/rollcall-dev/rollcall/internal/erased"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 	"github.com/rollcall-dev/rollcall/internal/publish"
 	"github.com/rollcall-dev/rollcall/internal/revoke"
@@ -348,7 +349,9 @@ func (p *process) startStores(ctx context.Context, all sinks) error {
 func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *broker.Conn, keeper *broker.Keeper) error {
 	publisher := publish.New(conn, p.log, publish.NewMetrics(p.metrics), keeper.Look)
 	o := ingestOptions(p.config)
-	o.Publisher, o.Log, o.Metrics = publisher, p.log, ingest.NewMetrics(p.metrics, p.deadLetters)
+	people := erased.NewList(conn, p.names, p.health.Part("erased"))
+	g.Go(func() error { return people.Run(ctx) })
+	o.Publisher, o.Erased, o.Log, o.Metrics = publisher, people, p.log, ingest.NewMetrics(p.metrics, p.deadLetters)
 	o.Shedding = func(on bool) {
 		if ctx.Err() == nil {
 			p.health.SetTaking(!on, "shedding load: too much is being received at once (ingest.max_memory)")

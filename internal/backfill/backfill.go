@@ -53,11 +53,20 @@ type Store interface {
 	OtherInstance(ctx context.Context, instanceID string) (string, error)
 }
 
+// Erased is who was erased; erased.List is one.
+type Erased interface {
+	// Wait returns once all of them are known.
+	Wait(context.Context) error
+	// Cut is what may be published of a body, and what was taken from it.
+	Cut(body []byte) (cut []byte, paths []string)
+}
+
 // Options of a run.
 type Options struct {
 	Client     *backend.Client
 	JetStream  jetstream.JetStream
 	Publisher  Publisher // its Run must be running
+	Erased     Erased    // nil: nobody
 	Names      streams.Names
 	InstanceID string   // as configured; "" takes whichever the secret key is of
 	Resources  []string // by table; none means all, or those of the run that goes on

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -211,6 +212,11 @@ func (t *walks) compare(ctx context.Context, rows []row) (Counts, error) {
 }
 
 func (t *walks) publishAll(ctx context.Context, p *page) error {
+	if t.Erased != nil {
+		if err := t.Erased.Wait(ctx); err != nil {
+			return err
+		}
+	}
 	var run string
 	t.see(func(s *state) { run = s.Run })
 	g, ctx := errgroup.WithContext(ctx)
@@ -243,11 +249,18 @@ func (r *run) snapshot(run string, res *resource, o row, at time.Time) (*nats.Ms
 	body = strconv.AppendInt(body, res.asOf(o, at).UnixMilli(), 10)
 	body = append(body, `,"instance_id":`+strconv.Quote(r.instanceID)+`,"data":`...)
 	body = append(append(body, o.data...), '}')
-	return &nats.Msg{Subject: r.Names.Subject(subject), Data: body, Header: nats.Header{
+	m := &nats.Msg{Subject: r.Names.Subject(subject), Data: body, Header: nats.Header{
 		streams.HeaderMsgID:      {"snap:" + run + ":" + res.table + ":" + o.id},
 		streams.HeaderSource:     {string(streams.SourceBackfill)},
 		streams.HeaderReceivedAt: {strconv.FormatInt(r.Now().UnixMilli(), 10)},
-	}}, nil
+	}}
+	if r.Erased != nil {
+		var paths []string
+		if m.Data, paths = r.Erased.Cut(body); paths != nil {
+			m.Header.Set(streams.HeaderRedacted, strings.Join(paths, ","))
+		}
+	}
+	return m, nil
 }
 
 // publish tries again until it is stored, unless nothing can help.

@@ -5,6 +5,7 @@
 package ingest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,6 +35,10 @@ const (
 // seconds after the attempt before.
 const lateAfter = 4 * time.Second
 
+// knownWait is how long a delivery waits for the list of erased people, which
+// is read anew when a connection was lost.
+const knownWait = 2 * time.Second
+
 // Instance is one Clerk instance whose webhooks are taken.
 type Instance struct {
 	Name    string // of /webhooks/clerk/{name}; "" for the only one
@@ -59,6 +64,14 @@ type Publisher interface {
 	Publish(publish.Message) (duplicate bool, err error)
 }
 
+// Erased is who was erased; erased.List is one.
+type Erased interface {
+	// Wait returns once all of them are known.
+	Wait(context.Context) error
+	// Cut is what may be published of a body, and what was taken from it.
+	Cut(body []byte) (cut []byte, paths []string)
+}
+
 // Options of a Handler.
 type Options struct {
 	Instances  []Instance
@@ -69,6 +82,7 @@ type Options struct {
 	SessionTTL time.Duration // how long the log keeps session events; 0: for ever
 	MessageTTL time.Duration // the same for emails and sms
 	Publisher  Publisher
+	Erased     Erased // nil: nobody
 	Log        *zap.Logger
 	Metrics    *Metrics
 	// Shedding is told when requests begin to be shed, and when that is over.
@@ -145,11 +159,19 @@ func (h *Handler) take(e *endpoint, w http.ResponseWriter, r *http.Request, rece
 	if err != nil {
 		return refuseDelivery(err)
 	}
-	return h.store(e, delivery, r.Header.Get(streams.HeaderTraceparent), body, received)
+	return h.store(r.Context(), e, delivery, r.Header.Get(streams.HeaderTraceparent), body, received)
 }
 
 // store publishes an authentic event.
-func (h *Handler) store(e *endpoint, d clerk.Delivery, traceparent string, body []byte, received time.Time) *answer {
+func (h *Handler) store(ctx context.Context, e *endpoint, d clerk.Delivery, traceparent string, body []byte, received time.Time) *answer {
+	if h.o.Erased != nil {
+		known, cancel := context.WithTimeout(ctx, knownWait)
+		err := h.o.Erased.Wait(known)
+		cancel()
+		if err != nil {
+			return busy("unavailable", "who was erased isn't known just now, and nobody erased may come back")
+		}
+	}
 	head, err := clerk.ParseHead(body)
 	if err == nil && e.ID != "" && head.InstanceID != "" && head.InstanceID != e.ID {
 		err = &clerk.Unusable{Reason: fmt.Sprintf("the body is of instance %.64q, this endpoint's is %q", head.InstanceID, e.ID)}
@@ -165,6 +187,10 @@ func (h *Handler) store(e *endpoint, d clerk.Delivery, traceparent string, body 
 		case CodesRedact:
 			body, redacted = clerk.Redact(body)
 		}
+	}
+	if h.o.Erased != nil {
+		cut, paths := h.o.Erased.Cut(body)
+		body, redacted = cut, append(redacted, paths...)
 	}
 	m := h.message(d, head, traceparent, body, redacted, received)
 	var unusable *clerk.Unusable
