@@ -107,7 +107,7 @@ func (l *Log) Subjects() []string { return []string{l.o.Names.StreamSubjects()} 
 
 // Batch is how much of a backlog is appended in one transaction: more than a
 // store takes, since rows are only copied.
-func (l *Log) Batch() (messages, bytes int) { return 4096, 16 << 20 }
+func (l *Log) Batch() (messages, bytes int) { return 8192, 32 << 20 }
 
 // Position reads how far the log has come. The first time it makes or checks
 // the schema.

@@ -17,6 +17,7 @@ type record struct {
 	userID   string // whose entity it is; "" unknown, or a user's
 	contents bool   // the event shows the entity whole: the next is compared with it
 	created  bool   // the entity's first, which is compared with none
+	before   []byte // the entity's event before, once it is known; nil: nothing to compare with
 }
 
 // reader makes records of messages.

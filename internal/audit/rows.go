@@ -19,8 +19,7 @@ type entity struct{ resource, id string }
 
 // begin opens the transaction, takes the writer lock and moves the position, or
 // whatever update of sync_status stands in for that. Of the records it finds
-// those that are new, and gives them what differs from their entities' events
-// before. All of it is one round trip: each costs as much as a hundred rows.
+// those that are new, and gives them their entities' events before. All of it is one round trip: each costs as much as a hundred rows.
 func (t *transaction) begin(ctx context.Context, update string, w work) (work, error) {
 	p := t.pg.StartPipeline(ctx)
 	for _, sql := range append([]string{"begin"}, t.log.lock.Statements()...) {
@@ -112,7 +111,7 @@ type previous struct {
 	body []byte
 }
 
-// choose keeps the records that are new.
+// choose keeps the records that are new, and finds what each is to be compared with.
 func (t *transaction) choose(w work, known map[string]bool, before map[entity]previous) work {
 	kept := make(work, 0, len(w))
 	for _, r := range w {
@@ -126,11 +125,11 @@ func (t *transaction) choose(w work, known map[string]bool, before map[entity]pr
 		}
 		known[r.eventID] = true // it may be twice in the batch
 		// Prepared once, committed maybe twice: what it differs from may be another event then.
-		r.personal[changed] = personal{}
+		r.personal[changed], r.before = personal{}, nil
 		if e := (entity{r.resource, r.entityID}); r.contents {
 			last := before[e]
 			if !r.created {
-				r.personal[changed].value = differences(last.body, r.personal[payload].value)
+				r.before = last.body
 			}
 			if r.receivedAt >= last.at || last.body == nil {
 				before[e] = previous{r.receivedAt, r.personal[payload].value}
@@ -182,8 +181,8 @@ const columns = `seq, event_id, instance_id, type, resource, entity_id, actor_id
 
 const columnCount = 24
 
-// copyRows notes the ids, and numbers, hashes and appends the records. They are hashed while the
-// database is busy with those before.
+// copyRows notes the ids, and compares, numbers, hashes and appends the records:
+// all of it while the database is busy with those before.
 func (t *transaction) copyRows(ctx context.Context, w work) error {
 	rows := &rowReader{t: t, left: w, salts: newSalts(len(w)), out: append(make([]byte, 0, copyChunk*2), copyHeader...)}
 	_, err := t.pg.CopyFrom(ctx, bytes.NewReader(copyIDs(w)), `copy `+t.log.schema+`.event_ids (event_id, received_at) from stdin (format binary)`)
@@ -239,6 +238,7 @@ func (r *rowReader) fill() {
 	for len(r.out) < copyChunk && len(r.left) > 0 {
 		record := r.left[0]
 		r.left = r.left[1:]
+		record.personal[changed].value = differences(record.before, record.personal[payload].value)
 		r.salts = record.seal(r.salts)
 		r.scratch = record.row.chain(r.t.seq+1, r.t.head, r.scratch)
 		r.t.seq, r.t.head = record.seq, record.hash
