@@ -93,7 +93,8 @@ func (s *openedSinks) close() {
 	}
 }
 
-// openSinks opens those of the configuration that the letters are of.
+// openSinks opens those of the configuration that the letters are of; without
+// letters those that show how many they have.
 func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []consume.Letter) (_ *openedSinks, err error) {
 	all := &openedSinks{}
 	defer func() {
@@ -108,7 +109,7 @@ func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []con
 		all.list = append(all.list, ingest.NewRedriver(ingestOptions(cfg), conn.JetStream))
 	}
 	for _, c := range cfg.Stores {
-		if wanted(streams.SinkStore(c.Name)) {
+		if len(letters) == 0 || wanted(streams.SinkStore(c.Name)) {
 			s, err := openStore(cfg, c.Name)
 			if err != nil {
 				return nil, err
@@ -119,7 +120,7 @@ func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []con
 	if err := o.findAudit(cfg); err != nil {
 		return nil, err
 	}
-	if wanted(streams.SinkAudit) && cfg.Audit.DatabaseURL != "" {
+	if (len(letters) == 0 || wanted(streams.SinkAudit)) && cfg.Audit.DatabaseURL != "" {
 		l, err := newAuditLog(cfg)
 		if err != nil {
 			return nil, err

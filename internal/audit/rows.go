@@ -19,7 +19,8 @@ type entity struct{ resource, id string }
 
 // begin opens the transaction, takes the writer lock and moves the position, or
 // whatever update of sync_status stands in for that. Of the records it finds
-// those that are new, and gives them their entities' events before. All of it is one round trip: each costs as much as a hundred rows.
+// those that are new, and gives them their entities' events before. All of it is
+// one round trip: each costs as much as a hundred rows.
 func (t *transaction) begin(ctx context.Context, update string, w work) (work, error) {
 	p := t.pg.StartPipeline(ctx)
 	for _, sql := range append([]string{"begin"}, t.log.lock.Statements()...) {

@@ -77,6 +77,11 @@ const fetches = 32
 // letter is retried until the context ends; the result is then what was done so
 // far, and the error the context's.
 func (d *DeadLetters) Redrive(ctx context.Context, letters []Letter) (*Redriven, error) {
+	if len(letters) == 0 { // a run that was killed may have left the number behind
+		for _, sink := range d.Sinks {
+			d.recount(ctx, sink)
+		}
+	}
 	bySink := map[string][]Letter{}
 	for _, l := range letters {
 		bySink[l.Sink] = append(bySink[l.Sink], l)
