@@ -1,8 +1,6 @@
 package streams
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -132,25 +130,4 @@ func Key(id string) string {
 }
 
 // ParseKey is the inverse of [Key].
-func ParseKey(token string) (string, error) {
-	if !strings.Contains(token, "=") {
-		return token, nil
-	}
-	b := make([]byte, 0, len(token))
-	for i := 0; i < len(token); i++ {
-		if token[i] != '=' {
-			b = append(b, token[i])
-			continue
-		}
-		if i+2 >= len(token) {
-			return "", fmt.Errorf("streams: key %q ends inside an escape", token)
-		}
-		hi, lo := strings.IndexByte(upperHex, token[i+1]), strings.IndexByte(upperHex, token[i+2])
-		if hi < 0 || lo < 0 {
-			return "", fmt.Errorf("streams: key %q has the bad escape %q", token, token[i:i+3])
-		}
-		b = append(b, byte(hi<<4|lo))
-		i += 2
-	}
-	return string(b), nil
-}
+func ParseKey(token string) (string, error) { return unescape(token, '=', "key") }

@@ -73,21 +73,27 @@ func ParseToken(token string) (string, error) {
 	case "":
 		return "", errors.New("streams: a subject token is empty")
 	}
-	if !strings.Contains(token, "%") {
-		return token, nil
+	return unescape(token, '%', "token")
+}
+
+// unescape reads the two upper-case hexadecimal digits after each mark as a byte;
+// what names the text in errors.
+func unescape(text string, mark byte, what string) (string, error) {
+	if strings.IndexByte(text, mark) < 0 {
+		return text, nil
 	}
-	b := make([]byte, 0, len(token))
-	for i := 0; i < len(token); i++ {
-		if token[i] != '%' {
-			b = append(b, token[i])
+	b := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if text[i] != mark {
+			b = append(b, text[i])
 			continue
 		}
-		if i+2 >= len(token) {
-			return "", fmt.Errorf("streams: token %q ends inside an escape", token)
+		if i+2 >= len(text) {
+			return "", fmt.Errorf("streams: %s %q ends inside an escape", what, text)
 		}
-		hi, lo := strings.IndexByte(upperHex, token[i+1]), strings.IndexByte(upperHex, token[i+2])
+		hi, lo := strings.IndexByte(upperHex, text[i+1]), strings.IndexByte(upperHex, text[i+2])
 		if hi < 0 || lo < 0 {
-			return "", fmt.Errorf("streams: token %q has the bad escape %q", token, token[i:i+3])
+			return "", fmt.Errorf("streams: %s %q has the bad escape %q", what, text, text[i:i+3])
 		}
 		b = append(b, byte(hi<<4|lo))
 		i += 2
