@@ -105,11 +105,12 @@ func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []con
 	wanted := func(sink string) bool {
 		return slices.ContainsFunc(letters, func(l consume.Letter) bool { return l.Sink == sink })
 	}
+	shown := func(sink string) bool { return len(letters) == 0 || wanted(sink) }
 	if wanted(streams.SinkIngest) {
 		all.list = append(all.list, ingest.NewRedriver(ingestOptions(cfg), conn.JetStream))
 	}
 	for _, c := range cfg.Stores {
-		if len(letters) == 0 || wanted(streams.SinkStore(c.Name)) {
+		if shown(streams.SinkStore(c.Name)) {
 			s, err := openStore(cfg, c.Name)
 			if err != nil {
 				return nil, err
@@ -120,7 +121,7 @@ func (o *options) openSinks(cfg *config.Config, conn *broker.Conn, letters []con
 	if err := o.findAudit(cfg); err != nil {
 		return nil, err
 	}
-	if (len(letters) == 0 || wanted(streams.SinkAudit)) && cfg.Audit.DatabaseURL != "" {
+	if shown(streams.SinkAudit) && cfg.Audit.DatabaseURL != "" {
 		l, err := newAuditLog(cfg)
 		if err != nil {
 			return nil, err
