@@ -42,7 +42,7 @@ var allowed = map[string]string{
 	"internal/revocation":          "streams streams/auth internal/bucket",
 	"internal/revoke":              "streams internal/bucket internal/revocation",
 	"internal/invalidate":          "streams internal/projection internal/bucket",
-	"internal/erased":              "streams internal/rawjson",
+	"internal/erased":              "streams internal/rawjson internal/bucket",
 	"internal/ingest":              "streams internal/clerk internal/publish",
 	"internal/stack/stacktest":     "internal/stack", // imported by tests only
 	"internal/emulator/state":      "",

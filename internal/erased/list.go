@@ -4,21 +4,18 @@ package erased
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // Broker is the connection to NATS.
-type Broker interface {
-	JetStream() (jetstream.JetStream, error)
-	Generation() uint64
-}
+type Broker = bucket.Connection
 
 // Status shows whether the list is complete.
 type Status interface {
@@ -26,11 +23,7 @@ type Status interface {
 	Degraded(reason string)
 }
 
-const (
-	answerWait = 5 * time.Second
-	lookEvery  = 250 * time.Millisecond // whether the connection is still the same
-	retryPause = 200 * time.Millisecond
-)
+const lookEvery = 250 * time.Millisecond // whether the connection is still the same
 
 // List is the erased ids, as the bucket has them. Safe for concurrent use.
 type List struct {
@@ -75,16 +68,14 @@ func (l *List) Cut(body []byte) (cut []byte, paths []string) {
 
 // Run keeps the list until the context ends; it returns only then.
 func (l *List) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := l.watch(ctx); err != nil && ctx.Err() == nil {
+	w := bucket.Watcher{
+		Broker: l.broker, Name: l.bucket, Options: []jetstream.WatchOpt{jetstream.MetaOnly()}, Every: lookEvery,
+		Begin: func(generation uint64) bucket.Reader { return reading{l, generation} },
+		Failed: func(err error) {
 			l.status.Degraded("the list of erased people can't be read: " + err.Error())
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryPause):
-		}
+		},
 	}
-	return nil
+	return w.Run(ctx)
 }
 
 // Wait returns once the list is complete.
@@ -99,51 +90,23 @@ func (l *List) Wait(ctx context.Context) error {
 	return nil
 }
 
-// watch reads the bucket, and then what is written to it. Nobody is taken off
-// the list while a process lives but by a key that is deleted.
-func (l *List) watch(ctx context.Context) error {
-	generation := l.broker.Generation()
-	js, err := l.broker.JetStream()
-	if err != nil {
-		return err
-	}
-	opening, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
-	kv, err := js.KeyValue(opening, l.bucket)
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w", l.bucket, err)
-	}
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	updates, err := kv.WatchAll(watching, jetstream.MetaOnly())
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", l.bucket, err)
-	}
-	defer updates.Stop() //nolint:errcheck // a connection that is gone has no subscriptions
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case u, open := <-updates.Updates():
-			if !open {
-				return errors.New("the watch has ended")
-			}
-			l.take(u, generation)
-		case <-tick.C:
-			if l.broker.Generation() != generation {
-				return errors.New("the connection was lost")
-			}
-		}
-	}
+// reading is one watch. Nobody is taken off the list while a process lives but by
+// a key that is deleted.
+type reading struct {
+	list       *List
+	generation uint64
 }
 
-func (l *List) take(u jetstream.KeyValueEntry, generation uint64) {
+// Tick is part of [bucket.Reader].
+func (reading) Tick() error { return nil }
+
+// Take is part of [bucket.Reader].
+func (r reading) Take(u jetstream.KeyValueEntry) {
+	l := r.list
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if u == nil { // all that was there
-		l.complete, l.generation = true, generation
+		l.complete, l.generation = true, r.generation
 		l.status.OK()
 		return
 	}

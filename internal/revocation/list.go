@@ -3,7 +3,6 @@ package revocation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -12,15 +11,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
 	"github.com/rollcall-dev/rollcall/streams/auth"
 )
 
 // Broker is the connection to NATS.
-type Broker interface {
-	JetStream() (jetstream.JetStream, error)
-	Generation() uint64
-}
+type Broker = bucket.Connection
 
 // Status shows whether a list is fresh.
 type Status interface {
@@ -54,7 +51,6 @@ const (
 	// A watch that brings no watermark for so long is begun anew.
 	watchAgain = 10 * time.Second
 	ageEvery   = time.Second // a 64th of the table
-	answerWait = 5 * time.Second
 )
 
 // NewList makes one; it is empty and not fresh until it runs.
@@ -113,68 +109,20 @@ func (l *List) age() time.Duration {
 	return time.Since(l.begun) - time.Duration(at)
 }
 
-// Run keeps the list until the context ends; it returns only then.
+// Run keeps the list until the context ends; it returns only then. What was known
+// stays in force until a new table is complete.
 func (l *List) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := l.watch(ctx); err != nil && ctx.Err() == nil {
+	w := bucket.Watcher{
+		Broker: l.Broker, Name: l.Names.RevocationBucket(), Every: ageEvery,
+		Begin: func(uint64) bucket.Reader {
+			return &reading{List: l, table: newTable(), began: time.Now()}
+		},
+		Failed: func(err error) {
 			l.because("the list of revocations can't be read: " + err.Error())
 			l.show()
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond):
-		}
+		},
 	}
-	return nil
-}
-
-// watch reads the bucket, and then what is written to it. What was known stays in
-// force until the new table is complete.
-func (l *List) watch(ctx context.Context) error {
-	generation := l.Broker.Generation()
-	js, err := l.Broker.JetStream()
-	if err != nil {
-		return err
-	}
-	opening, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
-	kv, err := js.KeyValue(opening, l.Names.RevocationBucket())
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w", l.Names.RevocationBucket(), err)
-	}
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	updates, err := kv.WatchAll(watching)
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", l.Names.RevocationBucket(), err)
-	}
-	defer updates.Stop() //nolint:errcheck // a connection that is gone has no subscriptions
-	r := reading{List: l, table: newTable(), began: time.Now()}
-	tick := time.NewTicker(ageEvery)
-	defer tick.Stop()
-	for i := 0; ; {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case u, open := <-updates.Updates():
-			if !open {
-				return errors.New("the watch has ended")
-			}
-			r.take(u)
-		case <-tick.C:
-			l.show()
-			if l.Broker.Generation() != generation {
-				return errors.New("the connection was lost")
-			}
-			if r.complete {
-				r.table.age(i, time.Now(), l.Life)
-				i++
-			}
-			if l.age() > watchAgain && time.Since(r.began) > watchAgain {
-				return errors.New("no watermark has come for " + l.agePhrase() + "; does a `rollcall run revoke` run, and does it keep up?")
-			}
-		}
-	}
+	return w.Run(ctx)
 }
 
 // reading is one watch.
@@ -183,9 +131,24 @@ type reading struct {
 	table    *table
 	complete bool
 	began    time.Time
+	aged     int // parts of the table so far
 }
 
-func (r *reading) take(u jetstream.KeyValueEntry) {
+// Tick is part of [bucket.Reader].
+func (r *reading) Tick() error {
+	r.show()
+	if r.complete {
+		r.table.age(r.aged, time.Now(), r.Life)
+		r.aged++
+	}
+	if r.age() > watchAgain && time.Since(r.began) > watchAgain {
+		return errors.New("no watermark has come for " + r.agePhrase() + "; does a `rollcall run revoke` run, and does it keep up?")
+	}
+	return nil
+}
+
+// Take is part of [bucket.Reader].
+func (r *reading) Take(u jetstream.KeyValueEntry) {
 	switch {
 	case u == nil: // all that was there
 		r.complete = true
