@@ -43,6 +43,7 @@ var allowed = map[string]string{
 	"internal/revoke":              "streams internal/bucket internal/revocation",
 	"internal/invalidate":          "streams internal/projection internal/bucket",
 	"internal/erased":              "streams internal/rawjson internal/bucket",
+	"internal/erase":               "streams internal/erased internal/projection",
 	"internal/ingest":              "streams internal/clerk internal/publish",
 	"internal/stack/stacktest":     "internal/stack", // imported by tests only
 	"internal/emulator/state":      "",

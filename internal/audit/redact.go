@@ -61,6 +61,12 @@ func (l *Log) Redact(ctx context.Context, m Match, reason string) (rows int64, e
 	return rows, l.vacuum(ctx, months)
 }
 
+// Count is how many rows Redact would redact.
+func (l *Log) Count(ctx context.Context, m Match) (rows int64, err error) {
+	found, _, err := l.find(ctx, m, 0)
+	return int64(len(found)), err
+}
+
 // foundRow is a row that is to be redacted.
 type foundRow struct {
 	seq   int64

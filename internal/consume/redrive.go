@@ -314,7 +314,7 @@ func (d *DeadLetters) delete(ctx context.Context, l *Letter) error {
 		if err != nil {
 			return err
 		}
-		err = stream.DeleteMsg(ctx, l.sequence)
+		err = stream.SecureDeleteMsg(ctx, l.sequence) // a letter may be personal
 		if err == nil {
 			return nil
 		}
