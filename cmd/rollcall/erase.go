@@ -33,7 +33,7 @@ type eraseOptions struct {
 func newErase(o *options) *cobra.Command {
 	e := &eraseOptions{options: o}
 	c := &cobra.Command{
-		Use: "erase USER_ID", Short: "Forget a person, everywhere", Args: cli.Exactly(1, "the id of one user"),
+		Use: "erase USER_ID", Short: "Forget a person, everywhere", Args: cli.Exactly(1, "the id of a user"),
 		Long: `Take what is personal of a user out of every store, the log, the dead letters, the
 audit log and what invalidation remembers. Only ids stay, so that nothing brings
 the person back: no retry or replay of a webhook, no backfill, no rebuild.
