@@ -17,8 +17,8 @@ import (
 )
 
 // Wait returns when all targets have dealt with the log up to a position; before
-// that, erasing would leave keys of the person in a cache. The error of a context
-// that ends names who is behind.
+// that, erasing would leave keys of the person in a cache. One that never ran has
+// nothing to deal with. The error of a context that ends names who is behind.
 func (v *Invalidator) Wait(ctx context.Context, to streams.Position) error {
 	var who string
 	for {
@@ -42,6 +42,9 @@ func (v *Invalidator) behind(ctx context.Context, to streams.Position) (string, 
 	found, err := v.memory.state.Get(ctx, v.memory.targets)
 	if err != nil {
 		return "", err
+	}
+	if len(found) == 0 {
+		return "", nil // it has never run, and remembers nothing
 	}
 	for _, s := range v.sinks {
 		var p position
