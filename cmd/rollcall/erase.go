@@ -92,15 +92,13 @@ func (e *eraseOptions) run(ctx context.Context, c *cobra.Command, cfg *config.Co
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted; rollcall erase goes on when it is started again")
 	}
-	if report == nil || err != nil {
+	if report == nil {
 		return err
 	}
-	if !e.dryRun {
-		if err := e.recount(ctx, cfg, conn, bar); err != nil {
-			return err
-		}
+	if err == nil && !e.dryRun {
+		err = e.recount(ctx, cfg, conn, bar)
 	}
-	return printErasure(c.OutOrStdout(), report, e.json)
+	return errors.Join(err, printErasure(c.OutOrStdout(), report, e.json))
 }
 
 // open opens all that may have the person.
@@ -196,7 +194,10 @@ func printErasure(w io.Writer, r *erase.Report, asJSON bool) error {
 		return err
 	}
 	did := "erased"
-	if r.DryRun {
+	switch {
+	case !r.Finished:
+		did = "is not erased everywhere yet"
+	case r.DryRun:
 		did = "would be erased"
 	}
 	for _, name := range r.Stores {

@@ -174,7 +174,7 @@ func TestErase(t *testing.T) {
 	}
 	want := []erase.Stream{{Stream: "CLERK", Own: 4, ByAddress: 3, Cut: 1}, {Stream: "CLERK_DEAD", Own: 1}}
 	for what, r := range map[string]erase.Report{"a dry run": dry, "erase": did} {
-		if !slices.Equal(r.Streams, want) || r.AuditRows < 8 || len(r.Stores) != 1 {
+		if !slices.Equal(r.Streams, want) || r.AuditRows < 8 || len(r.Stores) != 1 || !r.Finished {
 			t.Errorf("%s reports %+v", what, r)
 		}
 	}

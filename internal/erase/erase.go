@@ -91,6 +91,7 @@ type Report struct {
 	DryRun     bool      `json:"dry_run"`
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
+	Finished   bool      `json:"finished"` // false: run it again
 	Streams    []Stream  `json:"streams"`
 	Entities   []string  `json:"entities"` // ids of what was found by address, or was the person's alone
 	Stores     []string  `json:"stores"`
@@ -136,7 +137,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	r := &run{Options: o, ids: erased.NewIDs(o.UserID)}
 	r.report = &Report{UserID: o.UserID, DryRun: o.DryRun, StartedAt: time.Now().UTC(), Entities: []string{}, Stores: []string{}, OutOfReach: outOfReach}
 	err := r.run(ctx)
-	r.report.FinishedAt = time.Now().UTC()
+	r.report.FinishedAt, r.report.Finished = time.Now().UTC(), err == nil
 	return r.report, err
 }
 
