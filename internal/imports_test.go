@@ -35,6 +35,7 @@ var allowed = map[string]string{
 	"internal/backfill":            "streams internal/clerk/backend internal/lease internal/projection internal/publish internal/rawjson",
 	"internal/projection":          "streams internal/rawjson",
 	"internal/store":               "streams internal/projection",
+	"internal/replay":              "streams internal/consume",
 	"internal/orm":                 "internal/store",
 	"internal/schema":              "",
 	"internal/audit":               "streams internal/clerk internal/rawjson internal/projection internal/schema",
