@@ -204,7 +204,8 @@ func (e *event) id() string {
 }
 
 // Folded is a batch of changes, of which only the winners are left: for each
-// entity the newest content and the earliest deletion, in order of their ids.
+// entity the newest content and the earliest deletion, or the latest of inferred
+// ones where there is no other, in order of their ids.
 type Folded struct {
 	Contents  map[*Resource][]*Change
 	Deletions map[*Resource][]*Change
@@ -257,9 +258,19 @@ func (f *Folded) erase(c *Change) {
 	}
 }
 
+// Inferred reports whether nobody was told of the deletion: Clerk no longer has
+// the entity. It holds until a content that is newer than it, and another
+// deletion stands over it.
+func (c *Change) Inferred() bool { return c.Deletion() && c.Source == streams.SourceReconcile }
+
 func (c *Change) beats(other *Change) bool {
-	if c.Deletion() {
-		return c.DeletedAt < other.DeletedAt
+	switch {
+	case !c.Deletion():
+		return c.Version > other.Version
+	case c.Inferred() != other.Inferred():
+		return other.Inferred()
+	case c.Inferred():
+		return c.DeletedAt > other.DeletedAt
 	}
-	return c.Version > other.Version
+	return c.DeletedAt < other.DeletedAt
 }

@@ -35,7 +35,8 @@ type Column struct {
 	Reads []string
 	// Personal columns are null once the entity is deleted.
 	Personal bool
-	// Volatile columns change without the entity's version; drift checks pass over them.
+	// Volatile columns change without the entity's version, such as the name of a
+	// member's role; drift checks pass over them.
 	Volatile bool
 	// Optional columns are off unless they are asked for.
 	Optional bool

@@ -734,7 +734,7 @@ func TestEveryOrderOfALife(t *testing.T) {
 	}
 }
 
-func permute(s []*fact, from int, visit func([]*fact)) {
+func permute[T any](s []T, from int, visit func([]T)) {
 	if from == len(s) {
 		visit(s)
 	}

@@ -50,7 +50,7 @@ func live(table Relation) Relation {
 // Columns of the tables that numbered migrations make; a test holds them to those.
 const (
 	tombstoneColumns = `resource text not null, id text not null, deleted_at timestamptz not null, instance_id text not null, source text not null, stream_epoch bigint not null, stream_seq bigint not null, synced_at timestamptz not null, version bytea`
-	statusColumns    = `store text not null, epoch bigint not null, position bigint not null, position_time timestamptz, lag bigint not null, complete_since timestamptz, dead_letters bigint not null, updated_at timestamptz not null, incomplete text[] not null, fill_position bigint not null, fill_to bigint not null`
+	statusColumns    = `store text not null, epoch bigint not null, position bigint not null, position_time timestamptz, lag bigint not null, complete_since timestamptz, dead_letters bigint not null, updated_at timestamptz not null, incomplete text[] not null, fill_position bigint not null, fill_to bigint not null, reconciled jsonb not null`
 )
 
 // attributeDocs are of columns that every table has.

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/rollcall-dev/rollcall/internal/projection"
+	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // The values of Options.OnDelete: what becomes of a deleted entity's row.
@@ -23,6 +24,7 @@ type writer struct {
 	again    string    // the same, of those too whose version the row has already
 	bury     string    // tombstones; parameters of packDeletions, then the epoch
 	remove   string    // the deleted rows themselves; the same parameters; "" where they aren't kept
+	revive   string    // inferred deletions of rows that live are forgotten; an array of ids, then the epoch
 	cascades []cascade // rows whose parent of this resource was deleted; the same parameters
 	erases   []cascade // take what is personal out of rows and those below; an array of ids, then the epoch
 	spare    sync.Pool
@@ -51,6 +53,7 @@ func (s statements) writer(r *projection.Resource) *writer {
 		}
 		if child == r {
 			w.contents, w.again, w.remove = s.upsert(r, ">"), s.upsert(r, ">="), s.remove(r)
+			w.revive = s.revive(r)
 			w.erase(s, r, "id")
 		}
 	}
@@ -126,10 +129,11 @@ where excluded.version %[9]s t.version`,
 // deletedAt looks the tombstones up by key, row by row: as a join, the
 // planner would rather read tens of thousands of them for every batch. Offset 0
 // keeps it from doing so once for each column that asks. Content that is newer
-// than what went with a parent is judged by the parents that it names itself.
+// than what went with a parent is judged by the parents that it names itself, and
+// one that is newer than an inferred deletion shows that nothing was deleted.
 func (s statements) deletedAt(r *projection.Resource) string {
 	lookUp := func(table, id, of string) string {
-		return fmt.Sprintf("(select deleted_at from %s.tombstones where resource = '%s' and id = r.%s and %s)", s.schema, table, id, of)
+		return fmt.Sprintf("(select deleted_at from %s.tombstones where resource = '%s' and id = r.%s and %s and not %s)", s.schema, table, id, of, outlived("source", "r.version", "deleted_at"))
 	}
 	at := []string{lookUp(r.Table, "id", "(version is null or version >= r.version)")}
 	for _, p := range r.Parents {
@@ -138,14 +142,34 @@ func (s statements) deletedAt(r *projection.Resource) string {
 	return "least(" + strings.Join(at, ", ") + ")" // of times; nulls don't count
 }
 
+// outlived tells of a deletion whether it was only inferred, and Clerk has said
+// something of the entity since.
+func outlived(source, version, deletedAt string) string {
+	return fmt.Sprintf("(%s = '%s' and %s)", source, streams.SourceReconcile, saidAfter(version, "(extract(epoch from "+deletedAt+") * 1000)::bigint"))
+}
+
+// saidAfter tells whether a version's timestamp is after a time in milliseconds.
+func saidAfter(version, millis string) string {
+	return fmt.Sprintf("substr(%s, 11, 8) > int8send(%s # (-9223372036854775808))", version, millis)
+}
+
+// revive forgets inferred deletions of rows that live.
+func (s statements) revive(r *projection.Resource) string {
+	return fmt.Sprintf(`delete from %[1]s.tombstones t using %[1]s.%[2]s r
+where t.resource = '%[2]s' and t.source = '%[3]s' and t.id = any($1) and r.id = t.id and r.deleted_at is null`, s.schema, r.Table, streams.SourceReconcile)
+}
+
 const deletionRows = `unnest($1, $2, $3, $4, $5) as r(id, deleted_at, instance_id, source, stream_seq)`
 
+// bury keeps the earliest deletion, or the latest of those that were inferred
+// where there is no other.
 func (s statements) bury(r *projection.Resource) string {
 	return fmt.Sprintf(`insert into %[1]s.tombstones as t (resource, id, deleted_at, instance_id, source, stream_epoch, stream_seq)
 select '%[2]s', r.id, r.deleted_at, r.instance_id, r.source, $6, r.stream_seq from %[3]s
 on conflict (resource, id) do update
 set deleted_at = excluded.deleted_at, instance_id = excluded.instance_id, source = excluded.source, stream_epoch = excluded.stream_epoch, stream_seq = excluded.stream_seq, synced_at = excluded.synced_at, version = null
-where excluded.deleted_at < t.deleted_at or t.version is not null`, s.schema, r.Table, deletionRows)
+where t.version is not null or case when t.source = '%[4]s' then excluded.source <> '%[4]s' or excluded.deleted_at > t.deleted_at
+    else excluded.source <> '%[4]s' and excluded.deleted_at < t.deleted_at end`, s.schema, r.Table, deletionRows, streams.SourceReconcile)
 }
 
 // remove marks the entity's own row, and makes one where there is none: a
@@ -154,13 +178,15 @@ func (s statements) remove(r *projection.Resource) string {
 	return fmt.Sprintf(`insert into %[1]s.%[2]s as t (id, deleted_at, instance_id, synced_at, stream_epoch, stream_seq, source, version)
 select r.id, r.deleted_at, r.instance_id, now(), $6, r.stream_seq, r.source, ''::bytea from %[3]s
 on conflict (id) do update set instance_id = coalesce(nullif(t.instance_id, ''), excluded.instance_id), %[4]s
-where t.deleted_at is null or t.deleted_at > excluded.deleted_at`, s.schema, r.Table, deletionRows, s.marks(r, "excluded", "excluded.stream_epoch"))
+where (t.deleted_at is null or t.deleted_at > excluded.deleted_at) and not %[5]s`, s.schema, r.Table, deletionRows, s.marks(r, "excluded", "excluded.stream_epoch"),
+		outlived("excluded.source", "t.version", "excluded.deleted_at"))
 }
 
 func (s statements) cascade(child *projection.Resource, column string) string {
 	return fmt.Sprintf(`update %[1]s.%[2]s as t set %[4]s
 from %[3]s
-where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at)`, s.schema, child.Table, deletionRows, s.marks(child, "r", "$6"), column)
+where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at) and not %[6]s`, s.schema, child.Table, deletionRows, s.marks(child, "r", "$6"), column,
+		outlived("r.source", "t.version", "r.deleted_at"))
 }
 
 // clear takes away what is personal in deleted rows, where a writer that doesn't
