@@ -275,15 +275,8 @@ func (r *run) totals(ctx context.Context) ([]*progress, error) {
 	var all []*progress
 	for _, table := range sorted(r.Resources) {
 		p := &progress{Table: table}
-		res := resourceOf(table)
 		var err error
-		if res.count != "" {
-			p.Total, err = r.Client.Count(ctx, res.count)
-		} else {
-			var first backend.Page
-			first, err = r.Client.List(ctx, res.path, res.parameters(0, 0, 0, 1))
-			p.Total = first.Total
-		}
+		p.Total, err = Total(ctx, r.Client, table)
 		var refused *backend.RefusedError
 		if errors.As(err, &refused) {
 			p.Left, err = refused.Error(), nil // not every instance has organizations, or a waitlist

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -187,7 +185,7 @@ func inHand(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // compare counts what the rows are to the store, before they reach it.
-func (t *walks) compare(ctx context.Context, rows []row) (Counts, error) {
+func (t *walks) compare(ctx context.Context, rows []Row) (Counts, error) {
 	counts := Counts{Fetched: int64(len(rows))}
 	store := t.storeOf(t.table)
 	if store == nil || len(rows) == 0 {
@@ -198,7 +196,7 @@ func (t *walks) compare(ctx context.Context, rows []row) (Counts, error) {
 		return counts, err
 	}
 	for _, r := range rows {
-		at, there := kept[r.id]
+		at, there := kept[r.ID]
 		switch {
 		case !there:
 			counts.New++
@@ -239,28 +237,9 @@ func (t *walks) publishAll(ctx context.Context, p *page) error {
 }
 
 // snapshot makes the message of an object as Clerk had it at a time.
-func (r *run) snapshot(run string, res *resource, o row, at time.Time) (*nats.Msg, error) {
-	subject := streams.Subject{InstanceID: r.instanceID, Resource: res.object(), Action: "snapshot", EntityID: o.id}
-	if len(streams.Token(o.id)) > streams.MaxToken {
-		return nil, fmt.Errorf("GET /v1%s lists an object with an id of %d bytes", res.path, len(o.id))
-	}
-	body := make([]byte, 0, len(o.data)+160)
-	body = append(body, `{"type":"`+subject.Type()+`","object":"event","timestamp":`...)
-	body = strconv.AppendInt(body, res.asOf(o, at).UnixMilli(), 10)
-	body = append(body, `,"instance_id":`+strconv.Quote(r.instanceID)+`,"data":`...)
-	body = append(append(body, o.data...), '}')
-	m := &nats.Msg{Subject: r.Names.Subject(subject), Data: body, Header: nats.Header{
-		streams.HeaderMsgID:      {"snap:" + run + ":" + res.table + ":" + o.id},
-		streams.HeaderSource:     {string(streams.SourceBackfill)},
-		streams.HeaderReceivedAt: {strconv.FormatInt(r.Now().UnixMilli(), 10)},
-	}}
-	if r.Erased != nil {
-		var paths []string
-		if m.Data, paths = r.Erased.Cut(body); paths != nil {
-			m.Header.Set(streams.HeaderRedacted, strings.Join(paths, ","))
-		}
-	}
-	return m, nil
+func (r *run) snapshot(run string, res *resource, o Row, at time.Time) (*nats.Msg, error) {
+	origin := Origin{Names: r.Names, InstanceID: r.instanceID, Run: run, Source: streams.SourceBackfill, Erased: r.Erased, Now: r.Now}
+	return origin.Snapshot(res.table, o, at)
 }
 
 // publish tries again until it is stored, unless nothing can help.

@@ -21,8 +21,8 @@ type resource struct {
 	byCreation bool
 	count      string
 	// yields: rows of this status say less than the event that led to it, so that
-	// event is to win where there is one.
-	yields string
+	// event is to win where there is one. Unsaid is the column that they lack.
+	yields, unsaid string
 }
 
 // listed are they, parents first. Out of reach are sessions, subscriptions and
@@ -37,7 +37,7 @@ var listed = []resource{
 		"include_members_count": {"true"}, "include_missing_member_with_elevated_permissions": {"true"},
 	}},
 	{table: "organization_memberships", path: "/organization_memberships"},
-	{table: "organization_invitations", path: "/organization_invitations", yields: "accepted"}, // only the event says by whom
+	{table: "organization_invitations", path: "/organization_invitations", yields: "accepted", unsaid: "user_id"}, // only the event says by whom
 	{table: "organization_domains", path: "/organization_domains"},
 	{table: "waitlist_entries", path: "/waitlist_entries"},
 }
@@ -61,14 +61,20 @@ func (r *resource) object() string { return projection.ByTable(r.table).Object }
 
 // asOf is how old a row's snapshot counts as: as the request that read it, or,
 // where it yields, as a moment before its last change.
-func (r *resource) asOf(o row, at time.Time) time.Time {
-	if status, _ := rawjson.Text(rawjson.Member(o.data, "status")); r.yields == "" || status != r.yields {
+func (r *resource) asOf(o Row, at time.Time) time.Time {
+	if !r.yieldsTo(o) {
 		return at
 	}
 	if changed := time.UnixMilli(o.updated() - 1); changed.Before(at) {
 		return changed
 	}
 	return at
+}
+
+// yieldsTo reports whether the row says less than the event that led to it.
+func (r *resource) yieldsTo(o Row) bool {
+	status, _ := rawjson.Text(rawjson.Member(o.Data, "status"))
+	return r.yields != "" && status == r.yields
 }
 
 // parameters ask for rows of the list, oldest first: what is made meanwhile

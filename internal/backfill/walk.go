@@ -33,31 +33,31 @@ type walk struct {
 	Done   bool     `json:"done,omitempty"`
 }
 
-// row is one of a page.
-type row struct {
-	id      string
+// Row is one object of a list, as Clerk sent it.
+type Row struct {
+	ID      string
+	Data    json.RawMessage
 	created int64 // milliseconds since 1970
-	data    json.RawMessage
 }
 
-func (r row) updated() int64 {
-	at, _ := rawjson.Int(rawjson.Member(r.data, "updated_at"))
+func (r Row) updated() int64 {
+	at, _ := rawjson.Int(rawjson.Member(r.Data, "updated_at"))
 	return at
 }
 
-func parse(path string, rows []json.RawMessage) ([]row, error) {
-	parsed := make([]row, len(rows))
+func parse(path string, rows []json.RawMessage) ([]Row, error) {
+	parsed := make([]Row, len(rows))
 	for i, data := range rows {
-		r := row{data: data}
+		r := Row{Data: data}
 		rawjson.Members(data, func(key, value []byte) {
 			switch string(key) {
 			case "id":
-				r.id, _ = rawjson.Text(value)
+				r.ID, _ = rawjson.Text(value)
 			case "created_at":
 				r.created, _ = rawjson.Int(value)
 			}
 		})
-		if r.id == "" {
+		if r.ID == "" {
 			return nil, fmt.Errorf("GET /v1%s lists an object without id", path)
 		}
 		parsed[i] = r
@@ -68,7 +68,7 @@ func parse(path string, rows []json.RawMessage) ([]row, error) {
 // page is what a walk reads at one time.
 type page struct {
 	backend.Page
-	rows []row // those not read before
+	rows []Row // those not read before
 	next walk  // the walk once they are in the log
 }
 
@@ -104,9 +104,9 @@ func (w walk) read(ctx context.Context, c lister, r *resource, size int) (*page,
 }
 
 // lastOf is where the last row stands whose id is among some, -1 if none is.
-func lastOf(rows []row, ids []string) int {
+func lastOf(rows []Row, ids []string) int {
 	for i := len(rows) - 1; i >= 0; i-- {
-		if slices.Contains(ids, rows[i].id) {
+		if slices.Contains(ids, rows[i].ID) {
 			return i
 		}
 	}
@@ -122,7 +122,7 @@ func ended(p backend.Page, start, size int) bool {
 }
 
 // advance moves the walk behind a page.
-func (w *walk) advance(rows []row, start int, byCreation bool) {
+func (w *walk) advance(rows []Row, start int, byCreation bool) {
 	if !w.Begun && !byCreation {
 		w.Head = ids(rows[:min(overlap, len(rows))])
 	}
@@ -140,10 +140,10 @@ func (w *walk) advance(rows []row, start int, byCreation bool) {
 	}
 }
 
-func ids(rows []row) []string {
+func ids(rows []Row) []string {
 	list := make([]string, len(rows))
 	for i, r := range rows {
-		list[i] = r.id
+		list[i] = r.ID
 	}
 	return list
 }
@@ -151,7 +151,7 @@ func ids(rows []row) []string {
 // until cuts a page where a later walk began.
 func (p *page) until(later []walk) {
 	for i, r := range p.rows {
-		if slices.ContainsFunc(later, func(l walk) bool { return slices.Contains(l.Head, r.id) }) {
+		if slices.ContainsFunc(later, func(l walk) bool { return slices.Contains(l.Head, r.ID) }) {
 			p.rows, p.next.Done = p.rows[:i], true
 			return
 		}

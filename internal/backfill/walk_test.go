@@ -17,7 +17,7 @@ import (
 // listOf is a list as Clerk serves it, in order of creation, that changes between
 // pages.
 type listOf struct {
-	rows   []row
+	rows   []Row
 	users  bool
 	change func()
 }
@@ -28,7 +28,7 @@ func (l *listOf) List(_ context.Context, _ string, query url.Values) (backend.Pa
 	var found []json.RawMessage
 	for _, r := range l.rows {
 		if after, before := number("created_at_after"), number("created_at_before"); r.created > after && (before == 0 || r.created < before) {
-			found = append(found, json.RawMessage(fmt.Sprintf(`{"id":%q,"created_at":%d}`, r.id, r.created)))
+			found = append(found, json.RawMessage(fmt.Sprintf(`{"id":%q,"created_at":%d}`, r.ID, r.created)))
 		}
 	}
 	from := min(int(number("offset")), len(found))
@@ -57,14 +57,14 @@ func TestWalksSkipNothing(t *testing.T) {
 		}
 		stays := map[string]bool{}
 		for _, r := range l.rows {
-			stays[r.id] = true
+			stays[r.ID] = true
 		}
 		l.change = func() {
 			if len(l.rows) > 0 && rapid.IntRange(0, 2).Draw(t, "deletes") == 0 {
 				from := rapid.IntRange(0, len(l.rows)-1).Draw(t, "from")
 				to := min(len(l.rows), from+rapid.IntRange(1, 40).Draw(t, "many"))
 				for _, r := range l.rows[from:to] {
-					delete(stays, r.id)
+					delete(stays, r.ID)
 				}
 				l.rows = slices.Delete(slices.Clone(l.rows), from, to)
 			}
@@ -91,7 +91,7 @@ func TestWalksSkipNothing(t *testing.T) {
 				p.until(all[j+1:])
 			}
 			for _, r := range p.rows {
-				read[r.id]++
+				read[r.ID]++
 			}
 			all[j] = p.next
 			if len(read) > made {

@@ -1,5 +1,6 @@
 // Package backend reads Clerk's Backend API: lists, page by page, as the JSON that
 // Clerk sent, within a budget of requests that leaves the rest to the application.
+// It writes one thing: a note in a test user's metadata.
 //
 //	List ─▶ pace ─▶ request ─┬▶ a page, and Clerk's clock when it was asked for
 //	          ▲              ├▶ 429: all wait for Retry-After, then go on slower
@@ -47,14 +48,15 @@ var (
 
 // RefusedError is Clerk's no to a request, which asking again doesn't change.
 type RefusedError struct {
-	Path    string
-	Status  int
-	Code    string // "resource_not_found"; "" where Clerk gives none
-	Message string
+	Method, Path string
+	Status       int
+	Code         string // "resource_not_found"; "" where Clerk gives none
+	Message      string
+	At           time.Time // Clerk's clock, at the latest when the request was made; zero where it gave none
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("Clerk answers GET /v1%s with %d %s: %s", e.Path, e.Status, e.Code, e.Message)
+	return fmt.Sprintf("Clerk answers %s /v1%s with %d %s: %s", e.Method, e.Path, e.Status, e.Code, e.Message)
 }
 
 // LimitOf is what Clerk lets all clients of the key's instance do together,
@@ -178,6 +180,36 @@ func (c *Client) Instance(ctx context.Context) (id string, at time.Time, err err
 	return id, a.at, err
 }
 
+// Gone reports whether Clerk says that it has no such object, and when by its own
+// clock. Another 404, such as a proxy's, is an error.
+func (c *Client) Gone(ctx context.Context, path string) (gone bool, at time.Time, err error) {
+	_, err = c.get(ctx, path, nil, func([]byte) error { return nil })
+	var refused *RefusedError
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound && refused.Code == "resource_not_found" && !refused.At.IsZero() {
+		return true, refused.At, nil
+	}
+	return false, at, err
+}
+
+// Note merges a value into a user's private metadata, which only servers see.
+func (c *Client) Note(ctx context.Context, userID, key string, value any) error {
+	body, err := json.Marshal(map[string]any{"private_metadata": map[string]any{key: value}})
+	if err != nil {
+		return err
+	}
+	_, err = c.send(ctx, request{method: http.MethodPatch, path: "/users/" + url.PathEscape(userID) + "/metadata", body: body}, func([]byte) error { return nil })
+	return err
+}
+
+// request is one that may be made again.
+type request struct {
+	method, path string
+	query        url.Values
+	body         []byte
+}
+
+func (r request) String() string { return r.method + " /v1" + r.path }
+
 // answer is a whole one of status 200.
 type answer struct {
 	body []byte
@@ -191,12 +223,16 @@ type again struct {
 }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, check func([]byte) error) (answer, error) {
+	return c.send(ctx, request{method: http.MethodGet, path: path, query: query}, check)
+}
+
+func (c *Client) send(ctx context.Context, r request, check func([]byte) error) (answer, error) {
 	var failing time.Time // since when
 	for pause := firstPause; ; {
 		if err := c.pace.wait(ctx); err != nil {
 			return answer{}, err
 		}
-		a, err := c.attempt(ctx, path, query)
+		a, err := c.attempt(ctx, r)
 		if err == nil {
 			if err = check(a.body); err == nil {
 				return a, nil
@@ -213,9 +249,9 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, check f
 		case !errors.As(err, &retry):
 			return answer{}, err
 		case time.Since(failing) > c.o.GiveUp:
-			return answer{}, fmt.Errorf("GET /v1%s has failed for %s: %w", path, time.Since(failing).Round(time.Second), retry.error)
+			return answer{}, fmt.Errorf("%s has failed for %s: %w", r, time.Since(failing).Round(time.Second), retry.error)
 		}
-		c.o.Trouble(fmt.Errorf("GET /v1%s: %w", path, retry.error))
+		c.o.Trouble(fmt.Errorf("%s: %w", r, retry.error))
 		if retry.after > 0 {
 			c.limited.Add(1)
 			c.pace.limited(retry.after)
@@ -230,20 +266,23 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, check f
 	}
 }
 
-func (c *Client) attempt(ctx context.Context, path string, query url.Values) (answer, error) {
+func (c *Client) attempt(ctx context.Context, r request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	to := strings.TrimRight(c.o.URL, "/") + "/v1" + path
-	if len(query) > 0 {
-		to += "?" + query.Encode()
+	to := strings.TrimRight(c.o.URL, "/") + "/v1" + r.path
+	if len(r.query) > 0 {
+		to += "?" + r.query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
+	req, err := http.NewRequestWithContext(ctx, r.method, to, bytes.NewReader(r.body))
 	if err != nil {
 		return answer{}, fmt.Errorf("the Backend API's address (CLERK_API_URL): %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.o.SecretKey)
 	req.Header.Set("Clerk-API-Version", Version)
 	req.Header.Set("User-Agent", "rollcall")
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	c.requests.Add(1)
 	began := time.Now()
 	resp, err := c.http.Do(req)
@@ -256,8 +295,14 @@ func (c *Client) attempt(ctx context.Context, path string, query url.Values) (an
 	if errors.Is(err, ErrTooLarge) {
 		return answer{}, err
 	}
+	// A server may write Date before its work or after.
+	date, dateErr := http.ParseTime(resp.Header.Get("Date"))
+	at := date.Add(-took).UTC()
 	if resp.StatusCode != http.StatusOK {
-		return answer{}, refusal(path, resp, body)
+		if dateErr != nil {
+			at = time.Time{}
+		}
+		return answer{}, refusal(r, resp, body, at)
 	}
 	if err != nil {
 		return answer{}, again{error: fmt.Errorf("the answer broke off: %w", err)}
@@ -265,12 +310,10 @@ func (c *Client) attempt(ctx context.Context, path string, query url.Values) (an
 	if rawjson.Check(body, maxDepth) != nil {
 		return answer{}, again{error: errors.New("the answer is not JSON")}
 	}
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
+	if dateErr != nil {
 		return answer{}, again{error: errors.New("the answer has no Date, which says how new it is: is there a proxy that takes it away?")}
 	}
-	// A server may write Date before its work or after.
-	return answer{body, date.Add(-took).UTC()}, nil
+	return answer{body, at}, nil
 }
 
 func (c *Client) read(r io.Reader) ([]byte, error) {
@@ -284,7 +327,7 @@ func (c *Client) read(r io.Reader) ([]byte, error) {
 }
 
 // refusal is the error of an answer that isn't 200.
-func refusal(path string, resp *http.Response, body []byte) error {
+func refusal(r request, resp *http.Response, body []byte, at time.Time) error {
 	var said struct {
 		Errors []struct {
 			Code        string `json:"code"`
@@ -293,7 +336,7 @@ func refusal(path string, resp *http.Response, body []byte) error {
 		} `json:"errors"`
 	}
 	_ = json.Unmarshal(body, &said) // a proxy's answer says nothing that we'd know
-	e := &RefusedError{Path: path, Status: resp.StatusCode, Message: http.StatusText(resp.StatusCode)}
+	e := &RefusedError{Method: r.method, Path: r.path, At: at, Status: resp.StatusCode, Message: http.StatusText(resp.StatusCode)}
 	if len(said.Errors) > 0 {
 		e.Code, e.Message = said.Errors[0].Code, said.Errors[0].Message
 		if said.Errors[0].LongMessage != "" {

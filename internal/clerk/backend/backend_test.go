@@ -2,6 +2,7 @@ package backend
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -72,6 +73,42 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := clerk(t, says(503, ``)).List(t.Context(), "/users", nil); err == nil || !strings.Contains(err.Error(), "has failed for") {
 		t.Errorf("503 for ever: %v", err)
+	}
+}
+
+// Only Clerk's own word that it has no such object counts.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	const none = `{"errors":[{"code":"resource_not_found","message":"not found"}]}`
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		gone   bool
+		failed bool
+	}{
+		"there":         {says(200, `{"id":"user_1"}`), false, false},
+		"gone":          {says(404, none), true, false},
+		"a proxy's 404": {says(404, `<html>`), false, true},
+		"no clock":      {says(404, none, "Date", ""), false, true},
+		"wrong key":     {says(401, `{}`), false, true},
+	} {
+		gone, at, err := clerk(t, c.answer).Gone(t.Context(), "/users/user_1")
+		if gone != c.gone || (err != nil) != c.failed || gone && time.Since(at).Abs() > time.Minute {
+			t.Errorf("%s: %v %s %v", name, gone, at, err)
+		}
+	}
+}
+
+func TestNote(t *testing.T) {
+	t.Parallel()
+	c := clerk(t, says(500, ``), func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // compared below
+		if r.Method != http.MethodPatch || r.URL.Path != "/v1/users/user_1/metadata" || string(body) != `{"private_metadata":{"canary":"x"}}` {
+			t.Errorf("%s %s %s", r.Method, r.URL, body)
+		}
+		says(200, `{}`)(w, r)
+	})
+	if err := c.Note(t.Context(), "user_1", "canary", "x"); err != nil {
+		t.Error(err)
 	}
 }
 
