@@ -82,12 +82,13 @@ func Read(ctx context.Context, c *backend.Client, table string, each func(rows [
 // alone those that it made since, and what else is on their pages. The total is
 // that of the whole list.
 func ReadChanged(ctx context.Context, c *backend.Client, table string, since int64, each func(rows []Row, at time.Time) error) (total int64, err error) {
-	res := resourceOf(table)
+	res, order := resourceOf(table), "-created_at"
+	if res.byCreation {
+		order = "-updated_at"
+	}
 	for offset := 0; ; offset += backend.MaxPage - overlap {
 		q := res.parameters(0, 0, offset, backend.MaxPage)
-		if q.Set("order_by", "-created_at"); res.byCreation {
-			q.Set("order_by", "-updated_at")
-		}
+		q.Set("order_by", order)
 		p, err := c.List(ctx, res.path, q)
 		if err != nil {
 			return 0, err

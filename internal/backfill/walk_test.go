@@ -49,7 +49,7 @@ func TestWalksSkipNothing(t *testing.T) {
 		made, at := 0, int64(1000)
 		add := func() {
 			at += rapid.Int64Range(0, 1).Draw(t, "later")
-			l.rows = append(l.rows, row{id: fmt.Sprintf("r%05d", made), created: at})
+			l.rows = append(l.rows, Row{ID: fmt.Sprintf("r%05d", made), created: at})
 			made++
 		}
 		for range rapid.IntRange(0, 300).Draw(t, "rows") {
