@@ -33,9 +33,11 @@ var allowed = map[string]string{
 	"internal/clerk":               "streams internal/rawjson",
 	"internal/clerk/backend":       "internal/rawjson",
 	"internal/backfill":            "streams internal/clerk/backend internal/lease internal/projection internal/publish internal/rawjson",
+	"internal/clerk/clerktest":     "*", // imported by tests only
 	"internal/projection":          "streams internal/rawjson",
 	"internal/store":               "streams internal/projection",
 	"internal/replay":              "streams internal/consume",
+	"internal/reconcile":           "streams internal/backfill internal/clerk/backend internal/lease internal/projection internal/publish internal/rawjson internal/store",
 	"internal/orm":                 "internal/store",
 	"internal/schema":              "",
 	"internal/audit":               "streams internal/clerk internal/rawjson internal/projection internal/schema",

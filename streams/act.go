@@ -21,6 +21,8 @@ const (
 	ActionBackfillStarted  = "backfill_started"  // its data is a BackfillStarted
 	ActionBackfillFinished = "backfill_finished" // its data is a BackfillFinished
 
+	ActionReconciled = "reconciled" // its data is a Reconciled
+
 	ActionRevoked          = "revoked"           // its data is a Revocation
 	ActionRevocationLifted = "revocation_lifted" // its data is a Revocation
 )
@@ -84,6 +86,28 @@ type ResourceBackfilled struct {
 	Fetched  int64  `json:"fetched"`  // snapshots that went into the log
 	// Left is why Clerk didn't list them; "" where it did.
 	Left string `json:"left"`
+}
+
+// Reconciled says that stores were compared with Clerk's Backend API, and that
+// what differed was mended: the data of rollcall.reconciled, one event a pass that
+// put snapshots or deletes into the log.
+type Reconciled struct {
+	ID        string               `json:"id"`   // of the run
+	Pass      string               `json:"pass"` // "recent" or "full"
+	Resources []ResourceReconciled `json:"resources"`
+	By        string               `json:"by"` // user@host of the operating system
+
+	Raw json.RawMessage `json:"-"`
+}
+
+// ResourceReconciled is what one resource of one store came to.
+type ResourceReconciled struct {
+	Store    string `json:"store"`    // the sink's name
+	Resource string `json:"resource"` // by table
+	Missing  int64  `json:"missing"`  // had no live row
+	Stale    int64  `json:"stale"`    // had other values
+	Extra    int64  `json:"extra"`    // Clerk no longer had them
+	Mended   int64  `json:"mended"`   // of these
 }
 
 // Revocation says that an operator revoked a user, a session or an organization,

@@ -166,7 +166,7 @@ func payloadTypes(t *testing.T) []payloadType {
 	for _, eventType := range streams.Types() {
 		add(eventType)
 	}
-	for _, action := range []string{streams.ActionLetterDropped, streams.ActionLettersRedriven, streams.ActionBackfillStarted, streams.ActionBackfillFinished, streams.ActionRevoked, streams.ActionRevocationLifted} {
+	for _, action := range []string{streams.ActionLetterDropped, streams.ActionLettersRedriven, streams.ActionBackfillStarted, streams.ActionBackfillFinished, streams.ActionReconciled, streams.ActionRevoked, streams.ActionRevocationLifted} {
 		add(streams.ResourceRollcall + "." + action)
 	}
 	for _, resource := range []string{"user", "organization", "organizationMembership", "organizationInvitation", "organizationDomain", "role", "permission", "waitlistEntry"} {

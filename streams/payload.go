@@ -12,7 +12,7 @@ import (
 // *[OrganizationInvitation], *[OrganizationDomain], *[Invitation], *[Role],
 // *[Permission], *[Session], *[Email], *[SMS], *[WaitlistEntry],
 // *[Subscription], *[SubscriptionItem], *[PaymentAttempt], *[Deleted],
-// *[LetterDropped], *[LettersRedriven], *[BackfillStarted], *[BackfillFinished], *[Revocation],
+// *[LetterDropped], *[LettersRedriven], *[BackfillStarted], *[BackfillFinished], *[Reconciled], *[Revocation],
 // and *[Unknown] for a resource that this version does not know. An action that it does not know, <resource>.snapshot
 // among them, decodes as the resource.
 // data.object decides nothing: Clerk's own examples have it wrong.
@@ -106,6 +106,8 @@ func newAct(action string, data json.RawMessage) any {
 		return &BackfillStarted{Raw: data}
 	case ActionBackfillFinished:
 		return &BackfillFinished{Raw: data}
+	case ActionReconciled:
+		return &Reconciled{Raw: data}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/rollcall-dev/rollcall/internal/clerk/clerktest"
 	"github.com/rollcall-dev/rollcall/internal/emulator"
 	emulated "github.com/rollcall-dev/rollcall/internal/emulator/state"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -13,7 +14,7 @@ import (
 // the log has one note of its beginning and one of its end.
 func TestFillsAnEmptyStore(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, emulator.Options{RateLimit: unlimited, Population: emulated.SeedOptions{Users: 1_700, Organizations: 600, Memberships: 2_300}})
+	r := newRig(t, emulator.Options{RateLimit: clerktest.Unlimited(), Population: emulated.SeedOptions{Users: 1_700, Organizations: 600, Memberships: 2_300}})
 	report := r.backfill()
 	r.equal()
 	for _, res := range report.Resources {
@@ -32,7 +33,7 @@ func TestFillsAnEmptyStore(t *testing.T) {
 			t.Errorf("again: %+v", res)
 		}
 	}
-	notes := r.logged("clerk.*.rollcall.>")
+	notes := r.Logged("clerk.*.rollcall.>")
 	if len(notes) != 4 {
 		t.Fatalf("%d notes in the log", len(notes))
 	}
@@ -49,14 +50,14 @@ func TestFillsAnEmptyStore(t *testing.T) {
 
 func TestRefusesAnotherInstance(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, emulator.Options{RateLimit: unlimited})
+	r := newRig(t, emulator.Options{RateLimit: clerktest.Unlimited()})
 	var wrong *WrongInstanceError
 	if _, err := Run(t.Context(), r.options(func(o *Options) { o.InstanceID = "ins_other" })); !errors.As(err, &wrong) {
 		t.Errorf("configured: %v", err)
 	}
 	r.backfill()
 	r.equal()
-	other := newRig(t, emulator.Options{RateLimit: unlimited, Seed: 7})
+	other := newRig(t, emulator.Options{RateLimit: clerktest.Unlimited(), Seed: 7})
 	if _, err := Run(t.Context(), r.options(func(o *Options) { o.Client = other.options().Client })); !errors.As(err, &wrong) {
 		t.Errorf("the store's: %v", err)
 	}

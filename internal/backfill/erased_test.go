@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollcall-dev/rollcall/internal/clerk/clerktest"
 	"github.com/rollcall-dev/rollcall/internal/emulator"
 	emulated "github.com/rollcall-dev/rollcall/internal/emulator/state"
 	"github.com/rollcall-dev/rollcall/internal/erased"
@@ -18,17 +19,17 @@ func (forgotten) Wait(context.Context) error { return nil }
 // Who was erased, and is still in Clerk, goes into the log by id alone.
 func TestErased(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, emulator.Options{RateLimit: unlimited, Population: emulated.SeedOptions{Users: 5, Organizations: 1, Memberships: 5}})
+	r := newRig(t, emulator.Options{RateLimit: clerktest.Unlimited(), Population: emulated.SeedOptions{Users: 5, Organizations: 1, Memberships: 5}})
 	type user struct {
 		ID     string `json:"id"`
 		Emails []struct {
 			Address string `json:"email_address"`
 		} `json:"email_addresses"`
 	}
-	users := mustJSON[[]user](t, r.ask("GET", "/v1/users", ""))
+	users := mustJSON[[]user](t, r.Ask("GET", "/v1/users", ""))
 	r.backfill(func(o *Options) { o.Erased = forgotten{erased.NewIDs(users[0].ID)} })
 	ids := 0
-	for _, m := range r.logged("clerk.>") {
+	for _, m := range r.Logged("clerk.>") {
 		if strings.Contains(string(m.Data()), users[0].Emails[0].Address) {
 			t.Errorf("%s: %s", m.Subject(), m.Data())
 		}
@@ -36,7 +37,7 @@ func TestErased(t *testing.T) {
 			ids++
 		}
 	}
-	if ids != 1 || len(r.logged("clerk.*.user.>")) != len(users) {
-		t.Errorf("%d snapshots of the erased, %d of users", ids, len(r.logged("clerk.*.user.>")))
+	if ids != 1 || len(r.Logged("clerk.*.user.>")) != len(users) {
+		t.Errorf("%d snapshots of the erased, %d of users", ids, len(r.Logged("clerk.*.user.>")))
 	}
 }

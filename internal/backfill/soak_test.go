@@ -23,7 +23,7 @@ func TestSoakHundredThousandUsers(t *testing.T) {
 	began := time.Now()
 	report := r.backfill(func(o *Options) {
 		o.Resources = []string{"users"}
-		o.Client = r.client(func(o *backend.Options) { o.Rate, o.Timeout = rate, time.Minute })
+		o.Client = r.Client(func(o *backend.Options) { o.Rate, o.Timeout = rate, time.Minute })
 	})
 	took := time.Since(began)
 	t.Logf("%s, of %s allowed: %.2f; %+v", took, allowed, took.Seconds()/allowed.Seconds(), report.Process)

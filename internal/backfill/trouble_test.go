@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rollcall-dev/rollcall/internal/clerk/backend"
+	"github.com/rollcall-dev/rollcall/internal/clerk/clerktest"
 	"github.com/rollcall-dev/rollcall/internal/emulator"
 	"github.com/rollcall-dev/rollcall/internal/emulator/backendapi"
 	emulated "github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -32,11 +33,11 @@ func TestWithFaultsBesideTraffic(t *testing.T) {
 		Population: people, RateLimit: &backendapi.RateLimit{Requests: 60, Window: time.Second},
 		Clock: func() time.Time { return time.Now().Add(-3 * time.Minute) },
 	})
-	r.ask("PUT", "/_emu/traffic", `{"rate":50}`)
-	r.ask("PUT", "/_emu/chaos", `{"duplicate":0.2,"reorder":0.2,"api_limited":0.1,"api_error":0.1,"api_timeout":0.05,"api_truncated":0.1,"delay_ms":200}`)
+	r.Ask("PUT", "/_emu/traffic", `{"rate":50}`)
+	r.Ask("PUT", "/_emu/chaos", `{"duplicate":0.2,"reorder":0.2,"api_limited":0.1,"api_error":0.1,"api_timeout":0.05,"api_truncated":0.1,"delay_ms":200}`)
 	report := r.backfill()
-	r.ask("PUT", "/_emu/chaos", `{}`)
-	r.ask("PUT", "/_emu/traffic", `{"rate":0}`)
+	r.Ask("PUT", "/_emu/chaos", `{}`)
+	r.Ask("PUT", "/_emu/traffic", `{"rate":0}`)
 	r.equal()
 	if c := report.Process; c.Failed == 0 || c.Limited == 0 {
 		t.Errorf("nothing went wrong: %+v", c)
@@ -50,7 +51,7 @@ func TestPageChangesWhileItIsRead(t *testing.T) {
 	var r *rig
 	var once sync.Once
 	var stepsBack atomic.Int64
-	hook := &asked{before: func(_ int, path string, query url.Values) {
+	hook := &clerktest.Asked{Before: func(_ int, path string, query url.Values) {
 		if path != "/organization_memberships" || query.Get("offset") == "" {
 			return
 		}
@@ -61,19 +62,19 @@ func TestPageChangesWhileItIsRead(t *testing.T) {
 						ID string `json:"user_id"`
 					} `json:"public_user_data"`
 				}
-			}](r.t, r.ask("GET", "/v1/organization_memberships?order_by=%2Bcreated_at&limit=40", ""))
+			}](r.t, r.Ask("GET", "/v1/organization_memberships?order_by=%2Bcreated_at&limit=40", ""))
 			gone := map[string]bool{}
 			for _, m := range page.Data {
 				if !gone[m.User.ID] {
-					r.ask("DELETE", "/v1/users/"+m.User.ID, "")
+					r.Ask("DELETE", "/v1/users/"+m.User.ID, "")
 				}
 				gone[m.User.ID] = true
 			}
 		})
 		stepsBack.Add(1)
 	}}
-	r = newRig(t, emulator.Options{Population: people, RateLimit: unlimited})
-	r.transport = hook
+	r = newRig(t, emulator.Options{Population: people, RateLimit: clerktest.Unlimited()})
+	r.Transport = hook
 	r.backfill()
 	r.equal()
 	if n := stepsBack.Load(); n < 4 { // two pages, and the steps back from the first
@@ -85,9 +86,9 @@ func TestPageChangesWhileItIsRead(t *testing.T) {
 // arrives, wins.
 func TestChangeBeforeArrivalWins(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, emulator.Options{Population: emulated.SeedOptions{Users: 50}, RateLimit: unlimited})
+	r := newRig(t, emulator.Options{Population: emulated.SeedOptions{Users: 50}, RateLimit: clerktest.Unlimited()})
 	var once sync.Once
-	r.transport = &asked{after: func(_ int, path string, resp *http.Response) {
+	r.Transport = &clerktest.Asked{After: func(_ int, path string, resp *http.Response) {
 		if path != "/users" {
 			return
 		}
@@ -98,8 +99,8 @@ func TestChangeBeforeArrivalWins(t *testing.T) {
 			}
 			resp.Body = io.NopCloser(strings.NewReader(string(body)))
 			users := mustJSON[[]struct{ ID string }](r.t, body)
-			r.ask("PATCH", "/v1/users/"+users[0].ID, `{"first_name":"Changed"}`)
-			r.ask("DELETE", "/v1/users/"+users[1].ID, "")
+			r.Ask("PATCH", "/v1/users/"+users[0].ID, `{"first_name":"Changed"}`)
+			r.Ask("DELETE", "/v1/users/"+users[1].ID, "")
 			r.row(`select count(*) filter (where first_name = 'Changed') + count(*) filter (where deleted_at is not null) from clerk.users`, 2)
 		})
 	}}
@@ -111,7 +112,7 @@ func TestChangeBeforeArrivalWins(t *testing.T) {
 func (r *rig) row(query string, want int) {
 	r.t.Helper()
 	stacktest.Eventually(r.t, patience, func() error {
-		db, err := pgx.Connect(r.t.Context(), r.db.OwnerURL)
+		db, err := pgx.Connect(r.t.Context(), r.DB.OwnerURL)
 		if err != nil {
 			return err
 		}
@@ -128,18 +129,18 @@ func (r *rig) row(query string, want int) {
 // other resources, and one beside it, are refused.
 func TestGoesOn(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, emulator.Options{Population: emulated.SeedOptions{Users: 3_200, Organizations: 10, Memberships: 10}, RateLimit: unlimited})
+	r := newRig(t, emulator.Options{Population: emulated.SeedOptions{Users: 3_200, Organizations: 10, Memberships: 10}, RateLimit: clerktest.Unlimited()})
 	interrupted := 0
 	var last *Report
 	for ; interrupted < 20 && (last == nil || !last.Finished); interrupted++ {
 		ctx, cancel := context.WithCancel(t.Context())
-		r.transport = &asked{before: func(n int, _ string, _ url.Values) {
+		r.Transport = &clerktest.Asked{Before: func(n int, _ string, _ url.Values) {
 			if n > 4 {
 				cancel()
 			}
 		}}
 		if interrupted == 0 {
-			r.transport.(*asked).before = func(n int, path string, _ url.Values) {
+			r.Transport.(*clerktest.Asked).Before = func(n int, path string, _ url.Values) {
 				if path == "/users" {
 					r.refusesBeside(r.options(func(o *Options) { o.Lease = 200 * time.Millisecond; o.Client = r.clientOf(nil) }))
 					cancel()
@@ -179,7 +180,7 @@ func TestGoesOn(t *testing.T) {
 }
 
 func (r *rig) clientOf(transport http.RoundTripper) *backend.Client {
-	return r.client(func(o *backend.Options) { o.Transport = transport })
+	return r.Client(func(o *backend.Options) { o.Transport = transport })
 }
 
 func (r *rig) refusesBeside(o Options) {
