@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -246,15 +247,15 @@ func (r *run) follows(ctx context.Context, s *store.Store, epoch int64, end uint
 }
 
 func (r *run) publishAll(ctx context.Context, messages []*nats.Msg) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, sending := errgroup.WithContext(ctx)
 	g.SetLimit(publishing)
 	for _, m := range messages {
-		if ctx.Err() != nil {
+		if sending.Err() != nil {
 			break
 		}
-		g.Go(func() error { return r.publish(ctx, m) })
+		g.Go(func() error { return r.publish(sending, m) })
 	}
-	return errors.Join(g.Wait(), ctx.Err())
+	return cmp.Or(g.Wait(), ctx.Err())
 }
 
 // publish tries again until it is stored, unless nothing can help.
