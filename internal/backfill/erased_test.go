@@ -26,7 +26,7 @@ func TestErased(t *testing.T) {
 			Address string `json:"email_address"`
 		} `json:"email_addresses"`
 	}
-	users := mustJSON[[]user](t, r.Ask("GET", "/v1/users", ""))
+	users := clerktest.JSON[[]user](t, r.Ask("GET", "/v1/users", ""))
 	r.backfill(func(o *Options) { o.Erased = forgotten{erased.NewIDs(users[0].ID)} })
 	ids := 0
 	for _, m := range r.Logged("clerk.>") {

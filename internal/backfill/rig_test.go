@@ -1,7 +1,6 @@
 package backfill
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -52,12 +51,4 @@ func (r *rig) backfill(change ...func(*Options)) *Report {
 func (r *rig) equal(tables ...string) {
 	r.t.Helper()
 	r.Equal(sorted(tables))
-}
-
-func mustJSON[T any](t *testing.T, text []byte) (v T) {
-	t.Helper()
-	if err := json.Unmarshal(text, &v); err != nil {
-		t.Fatal(err)
-	}
-	return v
 }

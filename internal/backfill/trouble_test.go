@@ -56,7 +56,7 @@ func TestPageChangesWhileItIsRead(t *testing.T) {
 			return
 		}
 		once.Do(func() {
-			page := mustJSON[struct {
+			page := clerktest.JSON[struct {
 				Data []struct {
 					User struct {
 						ID string `json:"user_id"`
@@ -98,7 +98,7 @@ func TestChangeBeforeArrivalWins(t *testing.T) {
 				r.t.Error(err)
 			}
 			resp.Body = io.NopCloser(strings.NewReader(string(body)))
-			users := mustJSON[[]struct{ ID string }](r.t, body)
+			users := clerktest.JSON[[]struct{ ID string }](r.t, body)
 			r.Ask("PATCH", "/v1/users/"+users[0].ID, `{"first_name":"Changed"}`)
 			r.Ask("DELETE", "/v1/users/"+users[1].ID, "")
 			r.row(`select count(*) filter (where first_name = 'Changed') + count(*) filter (where deleted_at is not null) from clerk.users`, 2)

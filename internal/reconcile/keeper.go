@@ -80,9 +80,7 @@ func (r *run) keep(ctx context.Context) error {
 	now := r.Now()
 	named := int64(0) // a difference of totals can't be looked for again
 	for _, res := range r.report.Resources {
-		if !res.ByCount {
-			named += res.Drift()
-		}
+		named += res.Drift() - res.ByCount
 	}
 	if r.Pass != Counts && named == 0 {
 		r.state.Since = r.started.UnixMilli()

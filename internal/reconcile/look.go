@@ -22,7 +22,6 @@ import (
 
 const (
 	mostWaiting = 5_000 // rows that wait for their second look: as many objects are in memory
-	stuckAfter  = 30 * time.Second
 	publishing  = 256 // messages on their way to the log at one time
 	retryPause  = 200 * time.Millisecond
 )
@@ -232,10 +231,10 @@ func (r *run) follows(ctx context.Context, s *store.Store, epoch int64, end uint
 			return nil
 		case at != last:
 			last, moved = at, time.Now()
-		case time.Since(moved) > stuckAfter && len(filling) > 0:
+		case time.Since(moved) > r.stuckAfter && len(filling) > 0:
 			return fmt.Errorf("%s is still filling %v, and can't be compared before: is it running?", s.Name(), filling)
-		case time.Since(moved) > stuckAfter:
-			return fmt.Errorf("%s stands at %d of the log's %d and has not moved for %s: is it running? Its /readyz says what holds it", s.Name(), at.Sequence, end, stuckAfter)
+		case time.Since(moved) > r.stuckAfter:
+			return fmt.Errorf("%s stands at %d of the log's %d and has not moved for %s: is it running? Its /readyz says what holds it", s.Name(), at.Sequence, end, r.stuckAfter)
 		}
 		if time.Since(moved) > 2*time.Second {
 			r.Trouble(fmt.Errorf("%s stands at %d of the log's %d", s.Name(), at.Sequence, end))

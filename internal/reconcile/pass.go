@@ -163,9 +163,9 @@ func (r *run) count(ctx context.Context, s *store.Store, table string, total int
 			return nil
 		}
 		if try == countAgain {
-			res.ByCount = true
 			res.Missing += max(difference, 0)
 			res.Extra += max(-difference, 0)
+			res.ByCount = max(difference, -difference)
 			return nil
 		}
 		if err := r.pause(ctx, r.Grace/countAgain); err != nil {

@@ -49,6 +49,7 @@ const DefaultGrace = 10 * time.Second
 
 const (
 	defaultLease   = 10 * time.Second
+	defaultStuck   = 30 * time.Second
 	mostListed     = 10_000 // differences in a report
 	overlapOfSince = time.Minute
 )
@@ -85,6 +86,8 @@ type Options struct {
 	// Now is our clock, for Rollcall-Received-At and for when a pass ended; nil:
 	// time.Now.
 	Now func() time.Time
+
+	stuckAfter time.Duration // without the store's moving
 }
 
 // Difference is one row of a store that isn't as Clerk has it.
@@ -107,8 +110,9 @@ type Result struct {
 	Extra    int64            `json:"extra"`
 	Mended   int64            `json:"mended"`            // of these
 	Columns  map[string]int64 `json:"columns,omitempty"` // stale rows, by column
-	// ByCount: totals differ by so many rows, which a full pass names.
-	ByCount bool `json:"by_count,omitempty"`
+	// ByCount are those of the missing or extra by which only totals differ; a full
+	// pass names them.
+	ByCount int64 `json:"by_count,omitempty"`
 	// Left says what wasn't compared, or not deleted, and why.
 	Left string `json:"left,omitempty"`
 
@@ -197,6 +201,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 func withDefaults(o Options) Options {
 	if o.Lease == 0 {
 		o.Lease = defaultLease
+	}
+	if o.stuckAfter == 0 {
+		o.stuckAfter = defaultStuck
 	}
 	if o.Trouble == nil {
 		o.Trouble = func(error) {}
@@ -324,7 +331,7 @@ func (r *run) mended(s *store.Store, table, kind string, at int) {
 func (r *run) note(ctx context.Context) error {
 	act := streams.Reconciled{ID: r.report.Run, Pass: r.Pass, By: r.By}
 	for _, res := range r.report.Resources {
-		if r.Repair && res.Missing+res.Stale+res.Extra > 0 && !res.ByCount {
+		if r.Repair && res.Missing+res.Stale+res.Extra > res.ByCount {
 			act.Resources = append(act.Resources, streams.ResourceReconciled{
 				Store: res.Store, Resource: res.Resource, Missing: res.Missing, Stale: res.Stale, Extra: res.Extra, Mended: res.Mended})
 		}

@@ -5,6 +5,7 @@ package clerktest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,8 +47,12 @@ type Rig struct {
 	Transport http.RoundTripper // to Clerk's Backend API; nil: as it is
 	Names     streams.Names
 
-	t *testing.T
+	t    *testing.T
+	stop func() // the store
 }
+
+// StopStore ends the store's following the log.
+func (r *Rig) StopStore() { r.stop() }
 
 // New starts them. The emulated Clerk sends its webhooks to an ingest.
 func New(t *testing.T, o emulator.Options) *Rig {
@@ -102,7 +107,7 @@ func New(t *testing.T, o emulator.Options) *Rig {
 	}
 	r.Background(server.Run)
 	r.Background(r.Publisher.Run)
-	r.Background(runner.Run)
+	r.stop = r.Background(runner.Run)
 	t.Cleanup(r.Store.Close)
 	return r
 }
@@ -256,3 +261,12 @@ func (a *Asked) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // Unlimited is no rate limit.
 func Unlimited() *backendapi.RateLimit { return &backendapi.RateLimit{} }
+
+// JSON reads an answer.
+func JSON[T any](t *testing.T, text []byte) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
