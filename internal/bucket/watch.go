@@ -28,6 +28,7 @@ type Reader interface {
 type Watcher struct {
 	Broker  Connection
 	Name    string
+	Keys    []string // with wildcards; none means all
 	Options []jetstream.WatchOpt
 	Every   time.Duration                  // between ticks, and looks at the connection
 	Begin   func(generation uint64) Reader // makes that of the next watch, on this connection
@@ -64,7 +65,11 @@ func (w *Watcher) watch(ctx context.Context) error {
 	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	updates, err := kv.WatchAll(watching, w.Options...)
+	keys := w.Keys
+	if keys == nil {
+		keys = []string{">"}
+	}
+	updates, err := kv.WatchFiltered(watching, keys, w.Options...)
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", w.Name, err)
 	}

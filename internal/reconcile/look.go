@@ -22,7 +22,7 @@ import (
 
 const (
 	mostWaiting = 5_000 // rows that wait for their second look: as many objects are in memory
-	publishing  = 256 // messages on their way to the log at one time
+	publishing  = 256   // messages on their way to the log at one time
 	retryPause  = 200 * time.Millisecond
 )
 

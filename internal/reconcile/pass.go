@@ -158,13 +158,15 @@ func (r *run) count(ctx context.Context, s *store.Store, table string, total int
 		if err != nil {
 			return err
 		}
-		difference := total - n - res.lacking // what is known already
+		difference := total - n - (res.left[Missing] - res.left[Extra]) // what is known already
 		if difference == 0 {
 			return nil
 		}
 		if try == countAgain {
 			res.Missing += max(difference, 0)
 			res.Extra += max(-difference, 0)
+			res.left[Missing] += max(difference, 0)
+			res.left[Extra] += max(-difference, 0)
 			res.ByCount = max(difference, -difference)
 			return nil
 		}

@@ -116,7 +116,7 @@ type Result struct {
 	// Left says what wasn't compared, or not deleted, and why.
 	Left string `json:"left,omitempty"`
 
-	lacking int64 // missing rows less extra ones, of those not mended
+	left map[string]int64 // by kind: that still differ
 }
 
 // Drift is how many rows still differ.
@@ -171,6 +171,7 @@ type run struct {
 // until then is in the report, unless it is nil.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	o = withDefaults(o)
+	before := o.Client.Counts()
 	checked := backfill.Options{Client: o.Client, InstanceID: o.InstanceID}
 	for _, s := range o.Stores {
 		checked.Stores = append(checked.Stores, s)
@@ -194,7 +195,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if held.Context().Err() != nil && ctx.Err() == nil {
 		err = errors.Join(errors.New("the lease was lost"), err)
 	}
-	r.report.Requests = o.Client.Counts()
+	r.report.Requests = o.Client.Counts().Since(before)
 	return r.report, err
 }
 
@@ -270,7 +271,7 @@ func (r *run) result(s *store.Store, table string) *Result {
 			return res
 		}
 	}
-	res := &Result{Store: s.Name(), Resource: table}
+	res := &Result{Store: s.Name(), Resource: table, left: map[string]int64{Missing: 0, Stale: 0, Extra: 0}}
 	r.report.Resources = append(r.report.Resources, res)
 	return res
 }
@@ -291,7 +292,6 @@ func (r *run) found(s *store.Store, table, kind string, id string, columns []str
 	switch kind {
 	case Missing:
 		res.Missing++
-		res.lacking++
 	case Stale:
 		res.Stale++
 		if res.Columns == nil {
@@ -302,8 +302,8 @@ func (r *run) found(s *store.Store, table, kind string, id string, columns []str
 		}
 	case Extra:
 		res.Extra++
-		res.lacking--
 	}
+	res.left[kind]++
 	if len(r.report.Differences) == mostListed {
 		r.report.NotListed++
 		return -1
@@ -316,12 +316,7 @@ func (r *run) found(s *store.Store, table, kind string, id string, columns []str
 func (r *run) mended(s *store.Store, table, kind string, at int) {
 	res := r.result(s, table)
 	res.Mended++
-	switch kind {
-	case Missing:
-		res.lacking--
-	case Extra:
-		res.lacking++
-	}
+	res.left[kind]--
 	if at >= 0 {
 		r.report.Differences[at].Mended = true
 	}

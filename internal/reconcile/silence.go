@@ -5,19 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // lookBack is how far the first pass reads the log for webhooks.
 const lookBack = 24 * time.Hour
 
-// SilencePrefix begins the keys in CLERK_STATE of instances whose webhooks have
+// silencePrefix begins the keys in CLERK_STATE of instances whose webhooks have
 // gone silent; an id follows.
-const SilencePrefix = "silence."
+const silencePrefix = "silence."
 
 // Silence is that Clerk has changes and no webhook came.
 type Silence struct {
@@ -55,7 +59,7 @@ func (r *run) listen(ctx context.Context) error {
 			changes++
 		}
 	}
-	key := SilencePrefix + streams.Key(r.instanceID)
+	key := silencePrefix + streams.Key(r.instanceID)
 	before, err := readSilence(ctx, r.kv, key)
 	switch {
 	case err != nil:
@@ -130,3 +134,47 @@ func (r *run) hear(ctx context.Context) error {
 	h.Sequence = info.State.LastSeq
 	return nil
 }
+
+// Listener tells what passes find out about webhooks that no longer come.
+type Listener struct {
+	Broker    bucket.Connection
+	Names     streams.Names
+	Instances []string // ids; "" is any
+	// Tell is told whenever that changes; "" where nothing is wrong.
+	Tell func(reason string)
+}
+
+// Run watches CLERK_STATE until the context ends; it returns only then. A broker
+// that can't be reached is for others to report.
+func (l *Listener) Run(ctx context.Context) error {
+	w := &bucket.Watcher{
+		Broker: l.Broker, Name: l.Names.StateBucket(), Keys: []string{silencePrefix + "*"}, Every: time.Second,
+		Begin:  func(uint64) bucket.Reader { return &silences{listener: l, silent: map[string]string{}} },
+		Failed: func(error) {},
+	}
+	return w.Run(ctx)
+}
+
+// silences are those that one watch has shown.
+type silences struct {
+	listener *Listener
+	silent   map[string]string // by key
+	whole    bool
+}
+
+func (s *silences) Take(e jetstream.KeyValueEntry) {
+	if e == nil {
+		s.whole = true
+	} else {
+		var is Silence
+		delete(s.silent, e.Key())
+		if json.Unmarshal(e.Value(), &is) == nil && (slices.Contains(s.listener.Instances, is.InstanceID) || slices.Contains(s.listener.Instances, "")) {
+			s.silent[e.Key()] = is.String()
+		}
+	}
+	if s.whole {
+		s.listener.Tell(strings.Join(slices.Sorted(maps.Values(s.silent)), "; "))
+	}
+}
+
+func (s *silences) Tick() error { return nil }

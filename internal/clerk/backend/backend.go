@@ -88,6 +88,11 @@ type Counts struct {
 	Bytes    int64 `json:"bytes"`    // of answers
 }
 
+// Since are those after some earlier ones.
+func (c Counts) Since(before Counts) Counts {
+	return Counts{c.Requests - before.Requests, c.Limited - before.Limited, c.Failed - before.Failed, c.Bytes - before.Bytes}
+}
+
 // Client asks for lists. It may be used by several at a time.
 type Client struct {
 	o    Options
