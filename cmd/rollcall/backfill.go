@@ -22,6 +22,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rollcall-dev/rollcall/internal/backfill"
+	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/clerk/backend"
 	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
@@ -127,7 +128,7 @@ func (b *backfillOptions) run(ctx context.Context, w io.Writer) error {
 }
 
 // fill runs it with a connection and a publisher of its own.
-func (b *backfillOptions) fill(ctx context.Context, cfg *config.Config, o backfill.Options) (*backfill.Report, error) {
+func (b *backfillOptions) fill(ctx context.Context, cfg *config.Config, o backfill.Options) (report *backfill.Report, err error) {
 	conn, err := connectNATS(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -136,18 +137,25 @@ func (b *backfillOptions) fill(ctx context.Context, cfg *config.Config, o backfi
 	if o.JetStream, err = conn.JetStream(); err != nil {
 		return nil, err
 	}
+	toLog(ctx, conn, o.Names, func(p *publish.Publisher, people *erased.List) {
+		o.Publisher, o.Erased = p, people
+		report, err = backfill.Run(ctx, o)
+	})
+	return report, err
+}
+
+// toLog does work that publishes; what is under way when the context ends is
+// stored.
+func toLog(ctx context.Context, conn *broker.Conn, names streams.Names, work func(*publish.Publisher, *erased.List)) {
 	publisher := publish.New(conn, zap.NewNop(), publish.NewMetrics(prometheus.NewRegistry()), func() {})
-	o.Publisher = publisher
-	// It ends after the last page has been published.
+	people := erased.NewList(conn, names, nil)
 	publishing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var ended sync.WaitGroup
-	people := erased.NewList(conn, o.Names, nil)
-	o.Erased = people
 	ended.Go(func() { _ = people.Run(publishing) })    // it returns nil
 	ended.Go(func() { _ = publisher.Run(publishing) }) // it returns nil
 	defer ended.Wait()
 	defer stop()
-	return backfill.Run(ctx, o)
+	work(publisher, people)
 }
 
 // openStoresOf opens the stores that follow an instance.

@@ -21,9 +21,11 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rollcall-dev/rollcall/internal/broker"
 	"github.com/rollcall-dev/rollcall/internal/cli"
 	"github.com/rollcall-dev/rollcall/internal/config"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
+	"github.com/rollcall-dev/rollcall/internal/reconcile"
 	"github.com/rollcall-dev/rollcall/internal/stack"
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
 )
@@ -34,7 +36,7 @@ const (
 )
 
 func newDev(o *options) *cobra.Command {
-	emulate := false
+	var emulate, pull bool
 	c := &cobra.Command{
 		Use: "dev", Short: "Run everything on this machine, for development", Args: cli.NoArgs,
 		Long: `Run all roles in one process, with an embedded NATS JetStream and a private
@@ -42,9 +44,13 @@ Postgres (DATABASE_URL and NATS_URL are used instead where set). What it listens
 on is printed, and written to DIR/dev.env. State stays in DIR (--data).
 
 With --emulate a Clerk for tests stands beside it (see clerkemu --help), already
-wired: users sign up, join organizations and leave, about once a second.`,
+wired: users sign up, join organizations and leave, about once a second.
+
+With --pull no webhook has to reach this machine: every few seconds it asks the
+Backend API of CLERK_SECRET_KEY's instance what has changed.`,
 		Example: `  rollcall dev
   rollcall dev --emulate
+  CLERK_SECRET_KEY=sk_test_… rollcall dev --pull
   rollcall dev --data /tmp/try
   DATABASE_URL=postgres://localhost/mine rollcall dev`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -57,10 +63,11 @@ wired: users sign up, join organizations and leave, about once a second.`,
 				log.Error("draining took too long")
 				os.Exit(exitFailed)
 			})
-			d := &devStack{o: o, log: log, out: c.OutOrStdout(), emulate: emulate}
+			d := &devStack{o: o, log: log, out: c.OutOrStdout(), emulate: emulate, pull: pull}
 			return d.run(c.Context())
 		},
 	}
+	c.Flags().BoolVar(&pull, "pull", false, "ask Clerk's Backend API what has changed, instead of waiting for webhooks")
 	c.Flags().BoolVar(&emulate, "emulate", false, "start a Clerk for tests beside it, wired and with a little traffic")
 	return c
 }
@@ -71,6 +78,7 @@ type devStack struct {
 	log     *zap.Logger
 	out     io.Writer
 	emulate bool
+	pull    bool
 
 	dir      string
 	nats     *stack.NATS
@@ -88,8 +96,14 @@ func (d *devStack) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if _, err := d.load("postgres://127.0.0.1/checked", "nats://127.0.0.1"); err != nil {
+	checked, err := d.load("postgres://127.0.0.1/checked", "nats://127.0.0.1")
+	if err != nil {
 		return err
+	}
+	if d.pull && !d.emulate {
+		if _, err := checked.RequireBackend(""); err != nil {
+			return err
+		}
 	}
 	lock, err := stack.Lock(d.o.dataDir)
 	if err != nil {
@@ -209,6 +223,9 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 	}
 	p := newProcess(d.config, r, d.log)
 	p.listener, p.gatewayListener = ln, gatewayLn
+	if d.pull {
+		p.beside = func(ctx context.Context, conn *broker.Conn) error { return d.pulls(ctx, p, conn) }
+	}
 	if d.nats != nil {
 		p.embedded = d.nats.Healthy
 		if p.maxBytes == 0 {
@@ -236,6 +253,22 @@ func (d *devStack) serve(ctx context.Context, databaseURL, natsURL string) error
 	})
 	err = g.Wait()
 	return errors.Join(err, removeIfThere(filepath.Join(d.dir, devEnvFile)))
+}
+
+// pullEvery is how often Clerk is asked: within a third of what a development
+// instance allows.
+const pullEvery = 3 * time.Second
+
+// pulls mends the stores with what Clerk has changed, until the context ends.
+func (d *devStack) pulls(ctx context.Context, p *process, conn *broker.Conn) error {
+	r := &reconcileOptions{options: d.o, budget: "50%", repair: true}
+	o, done, err := r.passOptions(d.config, func(error) {})
+	if err != nil {
+		return err
+	}
+	defer done()
+	o.Pulling = true
+	return p.reconciles(ctx, conn, o, map[string]time.Duration{reconcile.Recent: pullEvery})
 }
 
 // listen takes the default port, or a free one where it is taken; a port that
@@ -284,7 +317,7 @@ func (d *devStack) waitReady(ctx context.Context, base string) error {
 			return false
 		}
 		for name, part := range answer.Parts {
-			if part.Status != "ok" && !strings.HasSuffix(name, leftoverPart) {
+			if part.Status != "ok" && !isReport(name) {
 				return false
 			}
 		}

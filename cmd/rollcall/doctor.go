@@ -27,24 +27,31 @@ type doctor struct {
 	tenancy            bool
 	store, url, schema string
 	ignoredRoles       []string
+	canary             canary
 	asJSON             bool
 }
 
 func newDoctor(o *options) *cobra.Command {
 	d := &doctor{options: o}
 	c := &cobra.Command{
-		Use: "doctor --tenancy", Short: "Look for what is wrong around Rollcall; change nothing", Args: cli.NoArgs,
-		Long: `Look for what is wrong around Rollcall; change nothing.
+		Use: "doctor --tenancy|--canary", Short: "Look for what is wrong around Rollcall", Args: cli.NoArgs,
+		Long: `Look for what is wrong around Rollcall.
 
 --tenancy looks for tables with an organization's column and no row-level
 security, and for ways around it: roles that policies don't bind, policies that
 let everything through, views, functions and privileges. Each line is followed
-by what to run. Give the URL that your service uses, so that its role is judged.
+by what to run. Give the URL that your service uses, so that its role is judged. Nothing
+is changed.
+
+--canary proves that webhooks come: it notes the time in the private metadata of a
+user whom you name, under rollcall_canary, and waits for the event to be in the
+log. Name a user of your own.
 
 Exit code 3 if anything is found. A note alone is nothing found.`,
 		Example: `  rollcall doctor --tenancy --database-url "$ORDERS_DATABASE_URL"    # as the service logs in
   rollcall doctor --tenancy --store orders --json                   # as the store logs in
-  rollcall doctor --tenancy --ignore-role cloudadmin                # no service logs in as that one`,
+  rollcall doctor --tenancy --ignore-role cloudadmin                # no service logs in as that one
+  rollcall doctor --canary --user user_2g7np7Hrk0SN6kj5EDMLDaKNL0S  # do webhooks come?`,
 		RunE: func(c *cobra.Command, _ []string) error { return d.run(c.Context(), c.OutOrStdout()) },
 	}
 	f := c.Flags()
@@ -53,14 +60,23 @@ Exit code 3 if anything is found. A note alone is nothing found.`,
 	f.StringVar(&d.url, "database-url", "", "a service's database, as the service logs in; its password is better in PGPASSWORD")
 	f.StringVar(&d.schema, "schema", "clerk", "the store's schema in --database-url")
 	f.StringArrayVar(&d.ignoredRoles, "ignore-role", nil, "say nothing of this role, since no service logs in as it; can be repeated")
-	f.BoolVar(&d.asJSON, "json", false, "print a JSON array")
+	f.BoolVar(&d.canary.asked, "canary", false, "change a user's metadata in Clerk, and wait for its webhook")
+	f.StringVar(&d.canary.user, "user", "", "with --canary: the id of a user to be changed")
+	f.StringVar(&d.canary.instance, "instance", "", "with --canary: name of the instance; needed with several")
+	f.DurationVar(&d.canary.wait, "wait", time.Minute, "with --canary: how long the webhook may take")
+	f.BoolVar(&d.asJSON, "json", false, "print JSON: an array of findings, or what became of the canary")
 	c.MarkFlagsMutuallyExclusive("store", "database-url")
 	return c
 }
 
 func (d *doctor) run(ctx context.Context, w io.Writer) error {
-	if !d.tenancy {
-		return cli.Usagef("rollcall doctor needs to be told what to check: --tenancy; see rollcall doctor --help")
+	switch {
+	case d.canary.asked && d.tenancy:
+		return cli.Usagef("--tenancy looks and --canary changes a user: ask for one of the two")
+	case d.canary.asked:
+		return d.sendCanary(ctx, w)
+	case !d.tenancy:
+		return cli.Usagef("rollcall doctor needs to be told what to check: --tenancy or --canary; see rollcall doctor --help")
 	}
 	all, err := d.checkTenancy(ctx)
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/erased"
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 	"github.com/rollcall-dev/rollcall/internal/publish"
+	"github.com/rollcall-dev/rollcall/internal/reconcile"
 	"github.com/rollcall-dev/rollcall/internal/revoke"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
@@ -137,6 +138,8 @@ type process struct {
 	// syncs always; nil elsewhere.
 	embedded func() error
 	maxBytes int64 // of the log; 0 for the server's limit only
+	// beside runs what a command adds to the roles; nil adds nothing.
+	beside func(ctx context.Context, conn *broker.Conn) error
 
 	names       streams.Names
 	deadLetters *prometheus.CounterVec
@@ -182,6 +185,9 @@ func (p *process) run(ctx context.Context) error {
 		if err := p.startGateway(ctx, g); err != nil {
 			return err
 		}
+	}
+	if p.beside != nil {
+		g.Go(func() error { return p.beside(ctx, conn) })
 	}
 	if p.roles.ingest {
 		if err := p.startIngest(ctx, g, conn, keeper); err != nil {
@@ -301,16 +307,28 @@ func (p *process) startAudit(ctx context.Context, all sinks) error {
 	return nil
 }
 
-// leftoverPart is the part of a store that shows what of its schema waits for
-// somebody's consent.
-const leftoverPart = "/schema"
+const (
+	// leftoverPart is the part of a store that shows what of its schema waits for
+	// somebody's consent.
+	leftoverPart = "/schema"
+	// webhooksPart shows that webhooks no longer come.
+	webhooksPart = "webhooks"
+	// reconcilePart shows whether stores can be compared with Clerk, and driftPart
+	// that they differ.
+	reconcilePart = "reconcile"
+	driftPart     = "drift"
+)
+
+// isReport tells a part that nothing else needs.
+func isReport(part string) bool {
+	return strings.HasSuffix(part, leftoverPart) || part == webhooksPart || part == reconcilePart || part == driftPart
+}
 
 // lookAtLeftover is how often such a store is asked whether it still waits.
 const lookAtLeftover = 5 * time.Second
 
-// showLeftover shows it, in a part that isn't there as long as nothing is.
-func (p *process) showLeftover(name string) func(string) {
-	part := streams.SinkStore(name) + leftoverPart
+// showWhile shows reasons in a part that isn't there as long as there are none.
+func (p *process) showWhile(part string) func(reason string) {
 	var shown atomic.Bool
 	return func(reason string) {
 		switch {
@@ -327,7 +345,7 @@ func (p *process) startStores(ctx context.Context, all sinks) error {
 	storeMetrics := store.NewMetrics(p.metrics)
 	for _, c := range p.roles.stores {
 		o := storeOptions(p.config, c)
-		o.Log, o.Metrics, o.Leftover = p.log, storeMetrics, p.showLeftover(c.Name)
+		o.Log, o.Metrics, o.Leftover = p.log, storeMetrics, p.showWhile(streams.SinkStore(c.Name)+leftoverPart)
 		s, err := store.New(o)
 		if err != nil {
 			return cli.Usage(err)
@@ -351,6 +369,11 @@ func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *brok
 	o := ingestOptions(p.config)
 	people := erased.NewList(conn, p.names, p.health.Part("erased"))
 	g.Go(func() error { return people.Run(ctx) })
+	listener := &reconcile.Listener{Broker: conn, Names: p.names, Tell: p.showWhile(webhooksPart)}
+	for _, i := range p.config.Instances {
+		listener.Instances = append(listener.Instances, i.ID)
+	}
+	g.Go(func() error { return listener.Run(ctx) })
 	o.Publisher, o.Erased, o.Log, o.Metrics = publisher, people, p.log, ingest.NewMetrics(p.metrics, p.deadLetters)
 	o.Shedding = func(on bool) {
 		if ctx.Err() == nil {

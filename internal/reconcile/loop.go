@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/internal/lease"
 )
 
@@ -24,7 +25,8 @@ const (
 // Loop makes passes again and again. Several processes share them: a pass is due
 // when the last one, whoever made it, is long enough ago.
 type Loop struct {
-	Options Options                  // of each pass, but for which
+	Broker  bucket.Broker
+	Options Options                  // of each pass, but for which, and on which connection
 	Every   map[string]time.Duration // by pass
 	Metrics *Metrics
 	Log     *zap.Logger
@@ -72,6 +74,9 @@ func (l *Loop) Run(ctx context.Context) error {
 
 // next is the pass that is due first, and when.
 func (l *Loop) next(ctx context.Context) (pass string, wait time.Duration, err error) {
+	if l.Options.JetStream, err = l.Broker.JetStream(); err != nil {
+		return "", 0, err
+	}
 	o := withDefaults(l.Options)
 	if l.instanceID == "" {
 		if l.instanceID, _, err = o.Client.Instance(ctx); err != nil {
