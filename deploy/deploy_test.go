@@ -22,6 +22,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/ingest"
 	"github.com/rollcall-dev/rollcall/internal/invalidate"
 	"github.com/rollcall-dev/rollcall/internal/publish"
+	"github.com/rollcall-dev/rollcall/internal/reconcile"
 	"github.com/rollcall-dev/rollcall/internal/revocation"
 	"github.com/rollcall-dev/rollcall/internal/store"
 	"github.com/rollcall-dev/rollcall/internal/telemetry"
@@ -39,6 +40,8 @@ var metrics = func() []string {
 	audit.NewMetrics(r)
 	invalidate.NewMetrics(r)
 	gateway.NewMetrics(r)
+	reconcile.NewMetrics(r)
+	(&reconcile.Listener{}).Register(r)
 	r.MustRegister(&revocation.List{})
 	broker.NewMetrics(r)
 	r.MustRegister(telemetry.NewHealth(zap.NewNop()))

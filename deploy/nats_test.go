@@ -24,6 +24,7 @@ import (
 	"github.com/rollcall-dev/rollcall/internal/consume"
 	"github.com/rollcall-dev/rollcall/internal/erased"
 	"github.com/rollcall-dev/rollcall/internal/invalidate"
+	"github.com/rollcall-dev/rollcall/internal/reconcile"
 	"github.com/rollcall-dev/rollcall/internal/revocation"
 	"github.com/rollcall-dev/rollcall/internal/revoke"
 	"github.com/rollcall-dev/rollcall/internal/stack/stacktest"
@@ -40,6 +41,7 @@ var passwords = map[string]string{
 	"NATS_INVALIDATE_PASSWORD": "p1nv",
 	"NATS_GATEWAY_PASSWORD":    "p9w",
 	"NATS_REVOKE_PASSWORD":     "p4r",
+	"NATS_RECONCILE_PASSWORD":  "p2c",
 	"NATS_ROUTE_PASSWORD":      "p00",
 }
 
@@ -169,6 +171,7 @@ func TestUsers(t *testing.T) {
 		batch(t, js.Conn(), "clerk.ins_1.user.updated.user_1")
 		check(t, js)
 		watchErased(t, s, admin)
+		watchSilence(t, s, admin, "ingest", passwords["NATS_INGEST_PASSWORD"])
 		mustDeny(t, js.Conn(), denied,
 			"$KV.CLERK_ERASED.user_1",
 			"$JS.API.STREAM.PURGE.KV_CLERK_ERASED",
@@ -247,6 +250,66 @@ func watchErased(t *testing.T, s *server.Server, admin jetstream.JetStream) {
 	for _, e := range said.All() {
 		t.Errorf("%s %v", e.Message, e.ContextMap())
 	}
+}
+
+// watchSilence lets a user learn whether webhooks still come.
+func watchSilence(t *testing.T, s *server.Server, admin jetstream.JetStream, user, password string) {
+	t.Helper()
+	kv, err := admin.KeyValue(t.Context(), "CLERK_STATE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), "silence.ins_1", []byte(`{"instance_id":"ins_1","since":1,"changes":3}`)); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := broker.Dial(broker.Options{
+		Name: "test", URL: strings.Replace(s.ClientURL(), "nats://", "nats://"+user+":"+password+"@", 1), Log: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	heard := ""
+	l := &reconcile.Listener{Broker: conn, Instances: []string{""}, Tell: func(reason string) {
+		if heard = reason; reason != "" {
+			cancel()
+		}
+	}}
+	if err := l.Run(ctx); err != nil || !strings.Contains(heard, "no webhook of ins_1") {
+		t.Errorf("%s heard %q, %v", user, heard, err)
+	}
+}
+
+// The process that reconciles may mend, and keep what it found.
+func TestReconcileUser(t *testing.T) {
+	s := start(t, "nats.conf", nil, nil)
+	admin, _ := connect(t, s, "admin", passwords["NATS_ADMIN_PASSWORD"])
+	apply(t, admin)
+	js, denied := connect(t, s, "reconcile", passwords["NATS_RECONCILE_PASSWORD"])
+	if _, err := js.Publish(t.Context(), "clerk.ins_1.user.snapshot.user_1", []byte("{}")); err != nil {
+		t.Error(err)
+	}
+	batch(t, js.Conn(), "clerk.ins_1.user.updated.user_1")
+	check(t, js)
+	readLog(t, js)
+	kv, err := js.KeyValue(t.Context(), "CLERK_STATE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	revision, err := kv.Create(t.Context(), "reconcile.ins_1", []byte("{}"), jetstream.KeyTTL(time.Minute))
+	if err == nil {
+		_, err = kv.Update(t.Context(), "reconcile.ins_1", []byte("{}"), revision)
+	}
+	if err == nil {
+		_, err = kv.Get(t.Context(), "reconcile.ins_1")
+	}
+	if err != nil {
+		t.Errorf("keep what it found: %v", err)
+	}
+	watchSilence(t, s, admin, "reconcile", passwords["NATS_RECONCILE_PASSWORD"])
+	mustDeny(t, js.Conn(), denied, "$KV.CLERK_ERASED.user_1", "$JS.API.STREAM.PURGE.CLERK", "$KV.CLERK_REVOCATIONS.user.user_1", "rollcall.dead.ingest.user.created.user_1")
 }
 
 // The invalidate role does all that it does, as its user.

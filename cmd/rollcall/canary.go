@@ -74,8 +74,13 @@ func (c *canary) send(ctx context.Context, cfg *config.Config, in config.Instanc
 	}
 	names := streams.Names{Prefix: cfg.NATS.Prefix}
 	subject := streams.Subject{InstanceID: id, Resource: "user", Action: "updated", EntityID: c.user}
-	consumer, err := js.OrderedConsumer(ctx, names.Stream(), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{names.Subject(subject)}, DeliverPolicy: jetstream.DeliverNewPolicy,
+	stream, err := js.Stream(ctx, names.Stream())
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", names.Stream(), err)
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{names.Subject(subject)},
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy, OptStartSeq: stream.CachedInfo().State.LastSeq + 1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s: %w", names.Stream(), err)

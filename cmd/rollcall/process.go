@@ -189,6 +189,9 @@ func (p *process) run(ctx context.Context) error {
 	if p.beside != nil {
 		g.Go(func() error { return p.beside(ctx, conn) })
 	}
+	if p.roles.ingest || p.beside != nil {
+		g.Go(func() error { return p.hearSilence(ctx, conn) })
+	}
 	if p.roles.ingest {
 		if err := p.startIngest(ctx, g, conn, keeper); err != nil {
 			return err
@@ -203,6 +206,16 @@ func (p *process) run(ctx context.Context) error {
 	err = g.Wait()
 	p.log.Info("stopped")
 	return err
+}
+
+// hearSilence shows that webhooks no longer come, as a reconcile has found out.
+func (p *process) hearSilence(ctx context.Context, conn *broker.Conn) error {
+	l := &reconcile.Listener{Broker: conn, Names: p.names, Tell: p.showWhile(webhooksPart)}
+	for _, i := range p.config.Instances {
+		l.Instances = append(l.Instances, i.ID)
+	}
+	l.Register(p.metrics)
+	return l.Run(ctx)
 }
 
 // checkPayload reports a server that takes no event as large as ingest does.
@@ -369,11 +382,6 @@ func (p *process) startIngest(ctx context.Context, g *errgroup.Group, conn *brok
 	o := ingestOptions(p.config)
 	people := erased.NewList(conn, p.names, p.health.Part("erased"))
 	g.Go(func() error { return people.Run(ctx) })
-	listener := &reconcile.Listener{Broker: conn, Names: p.names, Tell: p.showWhile(webhooksPart)}
-	for _, i := range p.config.Instances {
-		listener.Instances = append(listener.Instances, i.ID)
-	}
-	g.Go(func() error { return listener.Run(ctx) })
 	o.Publisher, o.Erased, o.Log, o.Metrics = publisher, people, p.log, ingest.NewMetrics(p.metrics, p.deadLetters)
 	o.Shedding = func(on bool) {
 		if ctx.Err() == nil {

@@ -241,7 +241,7 @@ func (p *process) reconciles(ctx context.Context, conn *broker.Conn, o reconcile
 	part := p.health.Part(reconcilePart)
 	l := &reconcile.Loop{
 		Broker: conn, Every: every, Metrics: reconcile.NewMetrics(p.metrics), Log: p.log,
-		Drift: p.showWhile(driftPart), Silence: p.showWhile(webhooksPart),
+		Drift: p.showWhile(driftPart),
 		Failed: func(err error) {
 			if err != nil {
 				part.Degraded(err.Error())

@@ -111,7 +111,7 @@ func TestReconcileCommand(t *testing.T) {
 	if err := store.query([]any{&user}, `select id from clerk.users where deleted_at is null limit 1`); err != nil {
 		t.Fatal(err)
 	}
-	if p := run(0, "doctor", "--canary", "--user", user); !strings.Contains(p.said(), "was in the log after") {
+	if p := run(0, "doctor", "--canary", "--user", user, "--wait", "40s"); !strings.Contains(p.said(), "was in the log after") {
 		t.Error(p.said())
 	}
 	clerk.put("/_emu/chaos", `{"drop":1}`)

@@ -88,7 +88,7 @@ func (r *run) keep(ctx context.Context) error {
 	if r.state.Ended == nil {
 		r.state.Ended = map[string]int64{}
 	}
-	r.state.Ended[r.Pass] = now.UnixMilli()
+	r.state.Ended[r.Pass], r.report.ended = now.UnixMilli(), now.UnixMilli()
 	for _, s := range r.Stores {
 		summary := map[string]any{}
 		for _, res := range r.report.Resources {

@@ -30,22 +30,22 @@ type Loop struct {
 	Every   map[string]time.Duration // by pass
 	Metrics *Metrics
 	Log     *zap.Logger
-	// Drift and Silence are told what is wrong with the stores and with the webhooks
-	// after a pass, "" where nothing is.
-	Drift, Silence func(reason string)
+	// Drift is told after a pass what is wrong with the stores, "" where nothing is.
+	Drift func(reason string)
 	// Failed is told why a pass couldn't be made, or nil that one could.
 	Failed func(error)
 
 	instanceID string            // once it is known
 	spread     float64           // of this process, around 1
 	reasons    map[string]string // by pass: what it found wrong
+	ended      map[string]int64  // by pass: when this process made the last one
 	lastFull   time.Time
 }
 
 // Run makes passes until the context ends; it returns only then.
 func (l *Loop) Run(ctx context.Context) error {
 	retry := firstRetry
-	l.spread, l.reasons = 1+(rand.Float64()-0.5)*jitter, map[string]string{}
+	l.spread, l.reasons, l.ended = 1+(rand.Float64()-0.5)*jitter, map[string]string{}, map[string]int64{}
 	for ctx.Err() == nil {
 		pass, wait, err := l.next(ctx)
 		if err == nil && wait <= 0 {
@@ -94,6 +94,10 @@ func (l *Loop) next(ctx context.Context) (pass string, wait time.Duration, err e
 		}
 		due := time.Duration(0)
 		if ended := k.state.Ended[each]; ended != 0 {
+			if ended != l.ended[each] { // another process knows better
+				l.Metrics.forget(each)
+				l.tell(each, "")
+			}
 			due = time.UnixMilli(ended).Add(time.Duration(l.spread * float64(every))).Sub(o.Now())
 		}
 		if pass == "" || due < wait {
@@ -118,13 +122,8 @@ func (l *Loop) make(ctx context.Context, pass string) error {
 	if err != nil {
 		return fmt.Errorf("%s pass: %w", pass, err)
 	}
-	l.reasons[pass] = report.Reason()
-	l.Drift(cmp.Or(l.reasons[Full], l.reasons[Recent], l.reasons[Counts]))
-	if report.Silence == nil {
-		l.Silence("")
-	} else {
-		l.Silence(report.Silence.String())
-	}
+	l.ended[pass] = report.ended
+	l.tell(pass, report.Reason())
 	// Without webhooks only a full pass learns of deletes.
 	if o.Pulling && pass == Recent && report.ByCount() > 0 && time.Since(l.lastFull) > fullAtMost {
 		l.lastFull = time.Now()
@@ -139,6 +138,12 @@ func (r *Report) ByCount() (n int64) {
 		n += res.ByCount
 	}
 	return n
+}
+
+// tell says what is wrong by all passes that this process made last.
+func (l *Loop) tell(pass, reason string) {
+	l.reasons[pass] = reason
+	l.Drift(cmp.Or(l.reasons[Full], l.reasons[Recent], l.reasons[Counts]))
 }
 
 // Mended is how many rows were.

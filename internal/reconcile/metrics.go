@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +14,6 @@ type Metrics struct {
 	ended    *prometheus.GaugeVec   // pass
 	failures *prometheus.CounterVec // pass
 	requests *prometheus.CounterVec // pass
-	silent   atomic.Int64           // since when, milliseconds since 1970; 0: not
 }
 
 // NewMetrics registers them.
@@ -38,18 +36,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		failures: counter("failures_total", "Passes that could not be made.", "pass"),
 		requests: counter("requests_total", "Requests to Clerk's Backend API.", "pass"),
 	}
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "rollcall_reconcile_silence_seconds", Help: "Since the last webhook, where Clerk has changes that none told; else 0.",
-	}, m.silence))
 	return m
-}
-
-func (m *Metrics) silence() float64 {
-	since := m.silent.Load()
-	if since == 0 {
-		return 0
-	}
-	return time.Since(time.UnixMilli(since)).Seconds()
 }
 
 func (m *Metrics) failed(pass string) { m.failures.WithLabelValues(pass).Inc() }
@@ -73,7 +60,9 @@ func (m *Metrics) made(r *Report, whole bool) {
 		}
 		m.held.WithLabelValues(res.Store, res.Resource).Set(held)
 	}
-	if m.silent.Store(0); r.Silence != nil {
-		m.silent.Store(r.Silence.Since)
-	}
+}
+
+// forget takes back what this process found in a pass that another has made since.
+func (m *Metrics) forget(pass string) {
+	m.drift.DeletePartialMatch(prometheus.Labels{"pass": pass})
 }

@@ -134,6 +134,8 @@ type Report struct {
 	OutOfReach  []string       `json:"out_of_reach"`
 	Silence     *Silence       `json:"silence,omitempty"`
 	Requests    backend.Counts `json:"requests"`
+
+	ended int64 // by our clock, milliseconds since 1970
 }
 
 // Drift is how many rows still differ.

@@ -8,9 +8,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-dev/rollcall/internal/bucket"
 	"github.com/rollcall-dev/rollcall/streams"
@@ -135,13 +137,28 @@ func (r *run) hear(ctx context.Context) error {
 	return nil
 }
 
-// Listener tells what passes find out about webhooks that no longer come.
+// Listener tells what passes find out about webhooks that no longer come, whoever
+// makes them.
 type Listener struct {
 	Broker    bucket.Connection
 	Names     streams.Names
 	Instances []string // ids; "" is any
 	// Tell is told whenever that changes; "" where nothing is wrong.
 	Tell func(reason string)
+
+	since atomic.Int64 // milliseconds since 1970; 0: not silent
+}
+
+// Register registers the gauge.
+func (l *Listener) Register(r prometheus.Registerer) {
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rollcall_reconcile_silence_seconds", Help: "Since the last webhook, where Clerk has changes that none told; else 0.",
+	}, func() float64 {
+		if since := l.since.Load(); since != 0 {
+			return time.Since(time.UnixMilli(since)).Seconds()
+		}
+		return 0
+	}))
 }
 
 // Run watches CLERK_STATE until the context ends; it returns only then. A broker
@@ -149,7 +166,7 @@ type Listener struct {
 func (l *Listener) Run(ctx context.Context) error {
 	w := &bucket.Watcher{
 		Broker: l.Broker, Name: l.Names.StateBucket(), Keys: []string{silencePrefix + "*"}, Every: time.Second,
-		Begin:  func(uint64) bucket.Reader { return &silences{listener: l, silent: map[string]string{}} },
+		Begin:  func(uint64) bucket.Reader { return &silences{listener: l, silent: map[string]Silence{}} },
 		Failed: func(error) {},
 	}
 	return w.Run(ctx)
@@ -158,7 +175,7 @@ func (l *Listener) Run(ctx context.Context) error {
 // silences are those that one watch has shown.
 type silences struct {
 	listener *Listener
-	silent   map[string]string // by key
+	silent   map[string]Silence // by key
 	whole    bool
 }
 
@@ -169,12 +186,23 @@ func (s *silences) Take(e jetstream.KeyValueEntry) {
 		var is Silence
 		delete(s.silent, e.Key())
 		if json.Unmarshal(e.Value(), &is) == nil && (slices.Contains(s.listener.Instances, is.InstanceID) || slices.Contains(s.listener.Instances, "")) {
-			s.silent[e.Key()] = is.String()
+			s.silent[e.Key()] = is
 		}
 	}
-	if s.whole {
-		s.listener.Tell(strings.Join(slices.Sorted(maps.Values(s.silent)), "; "))
+	if !s.whole {
+		return
 	}
+	var reasons []string
+	since := int64(0)
+	for _, key := range slices.Sorted(maps.Keys(s.silent)) {
+		is := s.silent[key]
+		reasons = append(reasons, is.String())
+		if since == 0 || is.Since < since {
+			since = is.Since
+		}
+	}
+	s.listener.since.Store(since)
+	s.listener.Tell(strings.Join(reasons, "; "))
 }
 
 func (s *silences) Tick() error { return nil }
