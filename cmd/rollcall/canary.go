@@ -52,7 +52,8 @@ func (d *doctor) sendCanary(ctx context.Context, w io.Writer) error {
 		if d.asJSON {
 			err = json.NewEncoder(w).Encode(a)
 		} else if a.Arrived {
-			_, err = fmt.Fprintf(w, "canary: the webhook of %s was in the log after %.1f s, as %s\n", a.UserID, a.Seconds, a.EventID)
+			_, err = fmt.Fprintf(w, "canary: the webhook of %s was in the log after %s, as %s\n",
+				a.UserID, time.Duration(a.Seconds*float64(time.Second)).Round(time.Millisecond), a.EventID)
 		}
 		if err == nil && !a.Arrived {
 			err = found{fmt.Errorf("canary: Clerk changed %s, and no webhook of it came within %s: is the endpoint enabled in Clerk's dashboard, does it send user.updated, and is ingest running?", a.UserID, d.canary.wait)}
@@ -85,24 +86,25 @@ func (c *canary) send(ctx context.Context, cfg *config.Config, in config.Instanc
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s: %w", names.Stream(), err)
 	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return nil, fmt.Errorf("read stream %s: %w", names.Stream(), err)
+	}
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
 	began := time.Now()
 	mark := began.UTC().Format(time.RFC3339Nano)
 	if err := client.Note(ctx, c.user, canaryKey, mark); err != nil {
 		return nil, err
 	}
 	a := &arrival{UserID: c.user}
-	for ctx.Err() == nil {
-		left := c.wait - time.Since(began)
-		if left <= 0 {
+	for left := c.wait; left > 0 && !a.Arrived; left = c.wait - time.Since(began) {
+		m, err := messages.Next(jetstream.NextMaxWait(left))
+		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
 			break
 		}
-		m, err := consumer.Next(jetstream.FetchMaxWait(min(left, 5*time.Second)))
-		if err != nil { // nothing yet, or a connection that comes back
-			continue
-		}
-		if carries(m.Data(), mark) {
+		if err == nil && carries(m.Data(), mark) { // an error is an end of the wait, or of a connection that comes back
 			a.Arrived, a.EventID = true, m.Headers().Get(streams.HeaderMsgID)
-			break
 		}
 	}
 	a.Seconds = time.Since(began).Seconds()

@@ -118,13 +118,13 @@ func (r *run) recent(ctx context.Context) error {
 
 // counts compares totals.
 func (r *run) counts(ctx context.Context) error {
-	_, totals, err := r.totals(ctx)
+	tables, totals, err := r.totals(ctx)
 	if err != nil {
 		return err
 	}
-	for table, n := range totals {
+	for _, table := range tables {
 		for _, s := range r.holding(table) {
-			r.result(s, table).Compared = n
+			r.result(s, table).Compared = totals[table]
 		}
 	}
 	return r.countAll(ctx, totals)

@@ -131,7 +131,7 @@ type Report struct {
 	Resources   []*Result      `json:"resources"`
 	Differences []Difference   `json:"differences"`
 	NotListed   int64          `json:"not_listed,omitempty"` // differences beyond the first 10,000
-	OutOfReach  []string       `json:"out_of_reach"`
+	OutOfReach  []string       `json:"out_of_reach,omitempty"` // of a full pass
 	Silence     *Silence       `json:"silence,omitempty"`
 	Requests    backend.Counts `json:"requests"`
 
@@ -191,7 +191,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if r.keeper, err = openKeeper(held.Context(), o, id); err != nil {
 		return nil, err
 	}
-	r.report = &Report{Run: nuid.Next(), Pass: o.Pass, InstanceID: id, Repair: o.Repair, OutOfReach: outOfReach(), Differences: []Difference{}}
+	r.report = &Report{Run: nuid.Next(), Pass: o.Pass, InstanceID: id, Repair: o.Repair, Differences: []Difference{}}
+	if o.Pass == Full {
+		r.report.OutOfReach = outOfReach()
+	}
 	r.origin = backfill.Origin{Names: o.Names, InstanceID: id, Run: r.report.Run, Source: streams.SourceReconcile, Erased: o.Erased, Now: o.Now}
 	err = r.work(held.Context())
 	if held.Context().Err() != nil && ctx.Err() == nil {
