@@ -132,12 +132,12 @@ func TestUnknownFormat(t *testing.T) {
 func TestDrizzleInPublic(t *testing.T) {
 	t.Parallel()
 	out := text(t, newStore(t, func(o *store.Options) { o.Schema, o.Resources = "public", []string{"permissions"} }), Drizzle)
-	for _, wrong := range []string{"pgSchema", "jsonb", "boolean"} {
+	for _, wrong := range []string{"pgSchema", "boolean", "integer"} {
 		if strings.Contains(out, wrong) {
 			t.Errorf("it has %s:\n%.1500s", wrong, out)
 		}
 	}
-	for _, right := range []string{"= pgTable('permissions'", "= pgView('permissions_live'", "import { bigint, customType, pgTable, pgView, primaryKey, text, timestamp }"} {
+	for _, right := range []string{"= pgTable('permissions'", "= pgView('permissions_live'", "import { bigint, customType, jsonb, pgTable, pgView, primaryKey, text, timestamp }"} {
 		if !strings.Contains(out, right) {
 			t.Errorf("it lacks %s:\n%.1500s", right, out)
 		}
