@@ -37,7 +37,6 @@ var allowed = map[string]string{
 	"internal/projection":          "streams internal/rawjson",
 	"internal/store":               "streams internal/projection",
 	"internal/replay":              "streams internal/consume",
-	"internal/reconcile":           "streams internal/backfill internal/clerk/backend internal/lease internal/projection internal/publish internal/rawjson internal/store",
 	"internal/reconcile":           "streams internal/backfill internal/bucket internal/clerk/backend internal/lease internal/projection internal/publish internal/rawjson internal/store",
 	"internal/orm":                 "internal/store",
 	"internal/schema":              "",

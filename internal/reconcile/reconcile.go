@@ -130,7 +130,7 @@ type Report struct {
 	Repair      bool           `json:"repair"`
 	Resources   []*Result      `json:"resources"`
 	Differences []Difference   `json:"differences"`
-	NotListed   int64          `json:"not_listed,omitempty"` // differences beyond the first 10,000
+	NotListed   int64          `json:"not_listed,omitempty"`   // differences beyond the first 10,000
 	OutOfReach  []string       `json:"out_of_reach,omitempty"` // of a full pass
 	Silence     *Silence       `json:"silence,omitempty"`
 	Requests    backend.Counts `json:"requests"`
