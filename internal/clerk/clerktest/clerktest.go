@@ -174,7 +174,7 @@ func (r *Rig) CaughtUp() {
 		if err != nil {
 			return err
 		}
-		at, err := r.Store.Position(r.t.Context())
+		at, _, err := r.Store.Progress(r.t.Context())
 		if end := stream.CachedInfo().State.LastSeq; err == nil && at.Sequence < end {
 			err = fmt.Errorf("the store is at %d of %d", at.Sequence, end)
 		}
