@@ -34,6 +34,14 @@ func (b Bound) String() string {
 	return fmt.Sprintf("Clerk no longer has %d of %d%s: more than 5%% and 10 rows, so none was deleted; if that is right, run it with --repair --confirm-deletes", b.Wanted, b.Living, already)
 }
 
+// confirmed asks once whether more may be deleted.
+func (r *run) confirmed(b Bound) bool {
+	if !r.insisted[b.Resource] && r.Repair && r.Confirm != nil {
+		r.insisted[b.Resource] = r.Confirm(b)
+	}
+	return r.insisted[b.Resource]
+}
+
 // deletion is how many rows went at a time.
 type deletions struct {
 	At int64 `json:"at"` // our clock, milliseconds since 1970

@@ -27,9 +27,9 @@ import (
 const (
 	scanned      = 5_000 // rows of a store at one time
 	mostUnlisted = 100_000
-	mostAsked    = 1_000 // rows that Clerk is asked about one by one, unless more may go anyway
-	mostAlive    = 10    // rows that Clerk has though its list didn't show them: a list that can't be relied on
-	askers       = 8     // requests at one time
+	mostAsked    = 10_000 // rows that Clerk is asked about one by one, unless somebody insists
+	mostAlive    = 10     // rows that Clerk has though its list didn't show them: a list that can't be relied on
+	askers       = 8      // requests at one time
 	// passesApart is how far apart two passes are that confirm a deletion where Clerk
 	// can't be asked about one row.
 	passesApart = 10 * time.Minute
@@ -107,11 +107,11 @@ func (r *run) unlisted(ctx context.Context, table string, listed func(id string)
 // list is not to be relied on, and nothing is gone.
 func (r *run) ask(ctx context.Context, table string, unlisted map[string]*extra, b Bound) ([]*extra, error) {
 	ids := slices.Sorted(maps.Keys(unlisted))
-	if most := max(b.Allowed()+1, mostAsked); int64(len(ids)) > most {
+	if len(ids) > mostAsked {
 		b.Wanted = int64(len(ids))
-		if !r.Repair || r.Confirm == nil || !r.Confirm(b) {
-			ids = ids[:most]
-			r.left(table, fmt.Sprintf("%d rows are not in Clerk's list; only %d of them were looked up", b.Wanted, most))
+		if !r.confirmed(b) {
+			ids = ids[:mostAsked]
+			r.left(table, fmt.Sprintf("%d rows are not in Clerk's list; only %d of them were looked up", b.Wanted, mostAsked))
 		}
 	}
 	var mu sync.Mutex
@@ -259,7 +259,7 @@ func (r *run) remove(ctx context.Context, table string, drifts []surplus, b Boun
 		once[d.ID] = d.extra
 	}
 	b.Wanted = int64(len(once))
-	if b.Wanted > b.Allowed() && (r.Confirm == nil || !r.Confirm(b)) {
+	if b.Wanted > b.Allowed() && !r.confirmed(b) {
 		r.left(table, b.String())
 		return nil
 	}

@@ -79,9 +79,12 @@ func (r *run) compareAlike(ctx context.Context, p *page, rows []backfill.Row) er
 		p.rows = append(p.rows, s)
 	}
 	for _, s := range r.holding(p.table) {
-		differences, err := p.differences(ctx, s, p.rows)
+		differences, rejected, err := p.differences(ctx, s, p.rows)
 		if err != nil {
 			return err
+		}
+		if rejected != nil {
+			r.result(s, p.table).Left = rejected.Error()
 		}
 		for _, d := range differences {
 			all[d.ID].stores = append(all[d.ID].stores, s)
@@ -96,7 +99,7 @@ func (r *run) compareAlike(ctx context.Context, p *page, rows []backfill.Row) er
 }
 
 // differences asks a store about some of the page's rows.
-func (p *page) differences(ctx context.Context, s *store.Store, rows []*suspect) ([]store.Difference, error) {
+func (p *page) differences(ctx context.Context, s *store.Store, rows []*suspect) (list []store.Difference, rejected, err error) {
 	snapshots := make([]streams.Message, len(rows))
 	for i, row := range rows {
 		snapshots[i] = streams.Message{Subject: row.message.Subject, Header: row.message.Header, Data: row.message.Data}
@@ -157,7 +160,7 @@ type drift struct {
 func (r *run) secondLook(ctx context.Context, p *page) (drifts []drift, err error) {
 	for _, s := range r.holding(p.table) {
 		rows := slices.DeleteFunc(slices.Clone(p.rows), func(row *suspect) bool { return !slices.Contains(row.stores, s) })
-		differences, err := p.differences(ctx, s, rows)
+		differences, _, err := p.differences(ctx, s, rows)
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +193,7 @@ func (r *run) thirdLook(ctx context.Context, drifts []drift) error {
 		for i, d := range some {
 			rows[i] = d.row
 		}
-		differences, err := q.page.differences(ctx, q.store, rows)
+		differences, _, err := q.page.differences(ctx, q.store, rows)
 		if err != nil {
 			return err
 		}

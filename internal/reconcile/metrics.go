@@ -39,7 +39,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) failed(pass string) { m.failures.WithLabelValues(pass).Inc() }
+// failed counts a pass that wasn't made; "" where it wasn't known yet which.
+func (m *Metrics) failed(pass string) {
+	if pass == "" {
+		pass = "unknown"
+	}
+	m.failures.WithLabelValues(pass).Inc()
+}
 
 func (m *Metrics) made(r *Report, whole bool) {
 	m.requests.WithLabelValues(r.Pass).Add(float64(r.Requests.Requests))

@@ -162,8 +162,9 @@ type run struct {
 	started    time.Time // Clerk's clock
 	report     *Report
 	suspects   []*page
-	waiting    int     // rows in suspects
-	unheard    []int64 // when Clerk made the changes that no webhook told, milliseconds since 1970
+	waiting    int             // rows in suspects
+	unheard    []int64         // when Clerk made the changes that no webhook told, milliseconds since 1970
+	insisted   map[string]bool // by table: that many deletes are right
 	compared   int64
 	total      int64
 }
@@ -182,7 +183,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Options: o, instanceID: id, started: at}
+	r := &run{Options: o, instanceID: id, started: at, insisted: map[string]bool{}}
 	held, err := r.take(ctx)
 	if err != nil {
 		return nil, err

@@ -119,7 +119,7 @@ func testFinds(t *testing.T, population emulated.SeedOptions, changes int, chaos
 	r.changes(changes)
 	r.CaughtUp()
 	before := r.different()
-	r.chaos(`{"delay":0.3,"delay_ms":300,"reorder":0.2}`) // late isn't lost
+	r.chaos(`{"delay":0.3,"delay_ms":300,"reorder":0.2,"api_limited":0.05,"api_error":0.05,"api_truncated":0.05}`) // late isn't lost
 	r.past()
 	r.Ask("PUT", "/_emu/traffic", `{"rate":20}`)
 	report := r.pass(Full, allowing)

@@ -27,33 +27,32 @@ type Difference struct {
 // them at a time by its own clock. The snapshots are read as the sink reads them,
 // and the values are compared by Postgres. Passed over are volatile columns and
 // those named in unsaid; rows of which Clerk has said something since; and
-// entities whose deletion, or whose parent's, the store knows of.
-func (s *Store) Differences(ctx context.Context, table string, snapshots []streams.Message, at time.Time, unsaid []string) ([]Difference, error) {
+// entities whose deletion, or whose parent's, the store knows of. Rejected is why
+// the sink would put one of them aside, or several: they aren't compared.
+func (s *Store) Differences(ctx context.Context, table string, snapshots []streams.Message, at time.Time, unsaid []string) (list []Difference, rejected, err error) {
 	if err := s.look(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	l := s.layout()
 	batch := l.decoder.Begin()
 	defer batch.Release()
 	for _, m := range snapshots {
-		if _, err := batch.Decode(m); err != nil {
-			return nil, fmt.Errorf("store %s: the snapshot on %s: %w", s.o.Name, m.Subject, err)
+		if _, err := batch.Decode(m); err != nil && rejected == nil {
+			rejected = fmt.Errorf("the snapshot on %s: %w", m.Subject, err)
 		}
 	}
 	folded := batch.Fold()
 	for _, w := range l.writers {
-		list := folded.Contents[w.resource]
-		if w.resource.Table != table || len(list) == 0 {
+		contents := folded.Contents[w.resource]
+		if w.resource.Table != table || len(contents) == 0 {
 			continue
 		}
-		work := packContents(w, list)
-		query := l.sql.differences(w.resource, unsaid)
-		differences, err := s.askDifferences(ctx, query, work.params, at)
+		work := packContents(w, contents)
+		list, err = s.askDifferences(ctx, l.sql.differences(w.resource, unsaid), work.params, at)
 		work.arrays.used = 0
 		w.spare.Put(work.arrays)
-		return differences, s.knownError(table, err)
 	}
-	return nil, nil
+	return list, rejected, s.knownError(table, err)
 }
 
 // askDifferences sends the parameters as the writer does.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,12 +40,16 @@ func TestDifferences(t *testing.T) {
 	} {
 		snapshots = append(snapshots, event(0, fmt.Sprint("snap_", i), "user.snapshot", read, data))
 	}
-	got, err := f.Differences(t.Context(), "users", snapshots, time.UnixMilli(read), nil)
+	snapshots = append(snapshots, event(0, "snap_odd", "user.snapshot", read, map[string]any{"id": "user_odd", "banned": "maybe"}))
+	got, rejected, err := f.Differences(t.Context(), "users", snapshots, time.UnixMilli(read), nil)
 	want := []Difference{{ID: "user_inferred"}, {ID: "user_new"}, {ID: "user_stale", Columns: []string{"first_name", "name", "banned"}}, {ID: "user_stub"}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v, differences (-want +got):\n%s", err, diff)
 	}
-	if got, err = f.Differences(t.Context(), "users", snapshots, time.UnixMilli(read), []string{"first_name", "name", "banned"}); len(got) != 3 || err != nil {
+	if rejected == nil || !strings.Contains(rejected.Error(), "user_odd") {
+		t.Errorf("rejected: %v", rejected)
+	}
+	if got, _, err = f.Differences(t.Context(), "users", snapshots, time.UnixMilli(read), []string{"first_name", "name", "banned"}); len(got) != 3 || err != nil {
 		t.Errorf("without what the list doesn't say: %v, %v", got, err)
 	}
 

@@ -155,8 +155,11 @@ func (r *Rig) Ask(method, path, body string) []byte {
 		}
 		answer, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if resp.StatusCode == http.StatusTooManyRequests {
+		switch resp.StatusCode {
+		case http.StatusTooManyRequests:
 			continue
+		case http.StatusGatewayTimeout: // of what waits for a moment that hasn't come
+			return nil
 		}
 		if err != nil || resp.StatusCode >= 300 {
 			r.t.Fatalf("%s %s: %d %s (%v)", method, path, resp.StatusCode, answer, err)
@@ -168,7 +171,8 @@ func (r *Rig) Ask(method, path, body string) []byte {
 // CaughtUp waits until the webhooks are delivered or given up, and all is applied.
 func (r *Rig) CaughtUp() {
 	r.t.Helper()
-	r.Ask("GET", "/_emu/settled?timeout=30s", "")
+	for r.Ask("GET", "/_emu/settled?timeout=30s", "") == nil { // many are under way
+	}
 	stacktest.Eventually(r.t, patience, func() error {
 		stream, err := r.JS.Stream(r.t.Context(), r.Names.Stream())
 		if err != nil {
