@@ -303,7 +303,7 @@ func (c *Client) attempt(ctx context.Context, r request) (answer, error) {
 	// A server may write Date before its work or after.
 	date, dateErr := http.ParseTime(resp.Header.Get("Date"))
 	at := date.Add(-took).UTC()
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK && (err == nil || resp.StatusCode == http.StatusTooManyRequests) {
 		if dateErr != nil {
 			at = time.Time{}
 		}

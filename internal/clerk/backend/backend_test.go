@@ -98,6 +98,15 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// Half a refusal is none.
+func TestGoneBrokenOff(t *testing.T) {
+	t.Parallel()
+	c := clerk(t, says(404, `{"errors":[`, "Content-Length", "80"), says(404, `{"errors":[{"code":"resource_not_found","message":"not found"}]}`))
+	if gone, _, err := c.Gone(t.Context(), "/users/user_1"); !gone || err != nil || c.Counts().Failed != 1 {
+		t.Errorf("%v %v %+v", gone, err, c.Counts())
+	}
+}
+
 func TestNote(t *testing.T) {
 	t.Parallel()
 	c := clerk(t, says(500, ``), func(w http.ResponseWriter, r *http.Request) {
