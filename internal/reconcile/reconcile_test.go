@@ -164,3 +164,19 @@ func testFinds(t *testing.T, population emulated.SeedOptions, changes int, chaos
 		t.Errorf("%d events tell of the repair", len(acts))
 	}
 }
+
+// A change whose webhook is on its way is no drift.
+func TestGrace(t *testing.T) {
+	t.Parallel()
+	r := filled(t, emulator.Options{Population: emulated.SeedOptions{Users: 20}})
+	id := r.users()[0]
+	r.past()
+	r.chaos(`{"delay":1,"delay_ms":2500}`)
+	r.Ask("PATCH", "/v1/users/"+id, `{"first_name":"On the way"}`)
+	if without := r.pass(Recent, func(o *Options) { o.Grace = 0 }); len(without.Differences) != 1 {
+		t.Errorf("it was there already: %+v", without)
+	}
+	if with := r.pass(Recent, func(o *Options) { o.Grace = 10 * time.Second }); with.Drift() != 0 {
+		t.Errorf("%+v", with.Differences)
+	}
+}
