@@ -286,7 +286,7 @@ func printReconciled(w io.Writer, r *reconcile.Report, asJSON bool) error {
 		}
 	}
 	if more := int64(shown-mostShown) + r.NotListed; more > 0 {
-		fmt.Fprintf(w, "… and %d more; --json lists up to 10,000\n", more)
+		fmt.Fprintf(w, "… and %d more; --json lists up to 100,000\n", more)
 	}
 	if r.Silence != nil {
 		fmt.Fprintln(w, r.Silence)

@@ -50,7 +50,7 @@ const DefaultGrace = 10 * time.Second
 const (
 	defaultLease   = 10 * time.Second
 	defaultStuck   = 30 * time.Second
-	mostListed     = 10_000 // differences in a report
+	mostListed     = 100_000 // differences in a report
 	overlapOfSince = time.Minute
 )
 
@@ -130,7 +130,7 @@ type Report struct {
 	Repair      bool           `json:"repair"`
 	Resources   []*Result      `json:"resources"`
 	Differences []Difference   `json:"differences"`
-	NotListed   int64          `json:"not_listed,omitempty"`   // differences beyond the first 10,000
+	NotListed   int64          `json:"not_listed,omitempty"`   // differences beyond the first 100,000
 	OutOfReach  []string       `json:"out_of_reach,omitempty"` // of a full pass
 	Silence     *Silence       `json:"silence,omitempty"`
 	Requests    backend.Counts `json:"requests"`
