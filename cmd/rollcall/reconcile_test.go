@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -105,6 +106,13 @@ func TestReconcileCommand(t *testing.T) {
 	if err != nil || missing == 0 || left != 0 {
 		t.Errorf("sync_status has %d missing, %d left, %v", missing, left, err)
 	}
+	page, err := os.ReadFile("../../deploy/docs/reconciling.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, query, _ := strings.Cut(string(page), "```sql\n")
+	query, _, _ = strings.Cut(query, "```")
+	store.exec(query)
 
 	clerk.put("/_emu/chaos", `{"drop":0}`)
 	user := ""

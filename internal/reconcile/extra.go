@@ -48,7 +48,7 @@ func (r *run) extras(ctx context.Context, table string, listed func(id string) b
 	if err != nil {
 		return err
 	}
-	if err := r.forget(ctx, table, unlisted); err != nil {
+	if err := r.remember(ctx, table, unlisted); err != nil {
 		return err
 	}
 	if len(unlisted) == 0 {
@@ -119,7 +119,11 @@ func (r *run) ask(ctx context.Context, table string, unlisted map[string]*extra,
 	var alive []string
 	g, asking := errgroup.WithContext(ctx)
 	g.SetLimit(askers)
-	enough := func() bool { mu.Lock(); defer mu.Unlock(); return len(alive) > mostAlive }
+	enough := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(alive) > mostAlive
+	}
 	for _, id := range ids {
 		if enough() {
 			break
@@ -203,9 +207,9 @@ func (r *run) goneTwice(table, id string) (bool, time.Time, error) {
 	return first != 0 && r.started.UnixMilli()-first >= passesApart.Milliseconds(), r.started, nil
 }
 
-// forget keeps since when rows have been missing from a list, of tables for which
+// remember keeps since when rows have been missing from a list, of tables for which
 // that counts.
-func (r *run) forget(ctx context.Context, table string, unlisted map[string]*extra) error {
+func (r *run) remember(ctx context.Context, table string, unlisted map[string]*extra) error {
 	if table != "waitlist_entries" || len(unlisted)+len(r.state.Unlisted[table]) == 0 {
 		return nil
 	}

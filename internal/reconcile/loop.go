@@ -17,9 +17,9 @@ import (
 const (
 	firstRetry   = 5 * time.Second
 	longestRetry = 5 * time.Minute
-	fullAtMost   = 20 * time.Second
-	lookEvery    = time.Minute // whether another process has made the pass
-	jitter       = 0.1         // of the time between two passes
+	lookEvery    = time.Minute      // whether another process has made the pass
+	jitter       = 0.1              // of the time between two passes
+	fullAtMost   = 20 * time.Second // apart, where recent passes have them made
 )
 
 // Loop makes passes again and again. Several processes share them: a pass is due
