@@ -132,12 +132,6 @@ func (s *Store) send(p *pgconn.Pipeline, w *Work, epoch int64) (sent []statement
 		sendParams(p, sql, t.params, epoch)
 		sent = append(sent, statement{table: table})
 	}
-	revive := func(t tableWork) {
-		if t.writer.revive != "" {
-			p.SendQueryParams(t.writer.revive, [][]byte{t.params[0].value}, []uint32{t.params[0].oid}, []int16{1}, nil)
-			sent = append(sent, statement{table: "tombstones"})
-		}
-	}
 	// A delete writes its tombstone and its own row first: contents consult the
 	// tombstones.
 	for _, t := range w.deletions {
@@ -148,7 +142,6 @@ func (s *Store) send(p *pgconn.Pipeline, w *Work, epoch int64) (sent []statement
 		for _, c := range t.writer.cascades {
 			send(c.sql, c.table, t)
 		}
-		revive(t)
 	}
 	for _, t := range w.contents {
 		sql := t.writer.contents
@@ -156,7 +149,6 @@ func (s *Store) send(p *pgconn.Pipeline, w *Work, epoch int64) (sent []statement
 			sql = t.writer.again
 		}
 		send(sql, t.writer.resource.Table, t)
-		revive(t)
 	}
 	for _, t := range w.erased { // last: a content may be of the same batch
 		for _, e := range t.writer.erases {

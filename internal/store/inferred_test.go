@@ -49,6 +49,9 @@ func TestInferredDeletions(t *testing.T) {
 						if got != c.want {
 							t.Fatalf("%v: %q live, want %q", subjects(order), got, c.want)
 						}
+						if err := f.Tidy(t.Context()); err != nil {
+							t.Fatal(err)
+						}
 						if live := c.want[0] != '|'; live == (f.one(`select count(*) from clerk.tombstones where resource = 'users'`) != "0") {
 							t.Fatalf("%v: a tombstone of who lives, or none of who doesn't", subjects(order))
 						}

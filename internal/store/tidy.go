@@ -4,14 +4,23 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rollcall-dev/rollcall/streams"
 )
 
 // tidyRows is how many rows of a table Tidy tries in one transaction.
 const tidyRows = 100
 
-// Tidy takes deleted rows away that stayed because a foreign key, or another
-// transaction, held them, if nothing does any more (on_delete: hard).
+// Tidy forgets inferred deletions that Clerk has shown to be wrong, so that
+// ensure_user takes the id again. It takes deleted rows away that stayed because a
+// foreign key, or another transaction, held them, if nothing does any more
+// (on_delete: hard).
 func (s *Store) Tidy(ctx context.Context) error {
+	if err := s.revive(ctx); err != nil {
+		return fmt.Errorf("forget inferred deletions in %s: %w", s.o.Schema, err)
+	}
 	if s.o.OnDelete != OnDeleteHard {
 		return nil
 	}
@@ -27,6 +36,26 @@ func (s *Store) Tidy(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// revive forgets inferred deletions of rows that live.
+func (s *Store) revive(ctx context.Context) error {
+	var some bool
+	err := s.pool.QueryRow(ctx, fmt.Sprintf(`select exists (select from %s.tombstones where source = '%s')`, s.schema, streams.SourceReconcile)).Scan(&some)
+	if err != nil || !some {
+		return err
+	}
+	return s.transact(ctx, nil, 0, func(pg *pgconn.PgConn) error {
+		sql := "begin; " + s.lockSQL()
+		for _, r := range s.layout().resources {
+			sql += fmt.Sprintf(`; delete from %[1]s.tombstones t using %[1]s.%[2]s r
+where t.resource = '%[2]s' and t.source = '%[3]s' and r.id = t.id and r.deleted_at is null`, s.schema, r.Table, streams.SourceReconcile)
+		}
+		if _, err := pg.Exec(ctx, sql).ReadAll(); err != nil {
+			return s.explain(ctx, err)
+		}
+		return nil
+	})
 }
 
 // tidy sweeps those rows of a table that were tried least recently; more says

@@ -24,7 +24,6 @@ type writer struct {
 	again    string    // the same, of those too whose version the row has already
 	bury     string    // tombstones; parameters of packDeletions, then the epoch
 	remove   string    // the deleted rows themselves; the same parameters; "" where they aren't kept
-	revive   string    // inferred deletions of rows that live are forgotten; an array of ids, then the epoch
 	cascades []cascade // rows whose parent of this resource was deleted; the same parameters
 	erases   []cascade // take what is personal out of rows and those below; an array of ids, then the epoch
 	spare    sync.Pool
@@ -53,7 +52,6 @@ func (s statements) writer(r *projection.Resource) *writer {
 		}
 		if child == r {
 			w.contents, w.again, w.remove = s.upsert(r, ">"), s.upsert(r, ">="), s.remove(r)
-			w.revive = s.revive(r)
 			w.erase(s, r, "id")
 		}
 	}
@@ -151,12 +149,6 @@ func outlived(source, version, deletedAt string) string {
 // saidAfter tells whether a version's timestamp is after a time in milliseconds.
 func saidAfter(version, millis string) string {
 	return fmt.Sprintf("substr(%s, 11, 8) > int8send(%s # (-9223372036854775808))", version, millis)
-}
-
-// revive forgets inferred deletions of rows that live.
-func (s statements) revive(r *projection.Resource) string {
-	return fmt.Sprintf(`delete from %[1]s.tombstones t using %[1]s.%[2]s r
-where t.resource = '%[2]s' and t.source = '%[3]s' and t.id = any($1) and r.id = t.id and r.deleted_at is null`, s.schema, r.Table, streams.SourceReconcile)
 }
 
 const deletionRows = `unnest($1, $2, $3, $4, $5) as r(id, deleted_at, instance_id, source, stream_seq)`
