@@ -178,37 +178,43 @@ func TestReconcileEvery(t *testing.T) {
 	other.stops()
 }
 
-// A dev stack that no webhook reaches keeps in step, deletes included.
+// A dev stack that no webhook ever reaches has what Clerk has, and keeps in step,
+// deletes included.
 func TestDevPull(t *testing.T) {
 	t.Parallel()
-	_, clerk, store := emulatedDev(t, "--pull")
-	clerk.put("/_emu/chaos", `{"drop":1}`)
-	for i := range 3 {
-		clerk.signUp(i)
+	_, clerk, _ := emulatedDev(t) // the webhooks go to this one
+	dev, dir := devProc(t, "CLERK_API_URL="+clerk.env["CLERK_API_URL"], "CLERK_SECRET_KEY="+clerk.env["CLERK_SECRET_KEY"])
+	dev.args = append(dev.args, "--pull")
+	env := dev.start().ready(dir)
+	store := devPipeline(t, env)
+	pulled := &emulatedClerk{t, map[string]string{"CLERK_API_URL": clerk.env["CLERK_API_URL"], "DATABASE_URL": env["DATABASE_URL"]}}
+	stacktest.Eventually(t, patience, func() error {
+		if code, text := pulled.verify(listed()...); code != 0 {
+			return fmt.Errorf("clerkemu verify exits %d: %.2000s", code, text)
+		}
+		return nil
+	})
+	user := ""
+	if err := store.query([]any{&user}, `select id from clerk.users where source = 'reconcile' limit 1`); err != nil {
+		t.Fatal(err)
 	}
-	users := func(want string) (ids []string) {
+	clerk.signUp(1)
+	clerk.ask("PATCH", "/v1/users/"+user, `{"first_name":"Pulled"}`)
+	is := func(want string) {
 		t.Helper()
 		stacktest.Eventually(t, patience, func() error {
-			err := store.query([]any{&ids}, `select array_agg(id order by external_id) from clerk.users where external_id like 'ours_%' and deleted_at is null`)
-			if err == nil && fmt.Sprint(len(ids)) != want {
-				err = fmt.Errorf("%v", ids)
+			var now string
+			err := store.query([]any{&now}, `select case when deleted_at is null then first_name else 'deleted' end || ' ' || (select count(*) from clerk.users where external_id = 'ours_1') from clerk.users where id = $1`, user)
+			if err == nil && now != want {
+				err = errors.New(now)
 			}
 			return err
 		})
-		return ids
 	}
-	ids := users("3")
-	clerk.ask("PATCH", "/v1/users/"+ids[1], `{"first_name":"Pulled"}`)
-	stacktest.Eventually(t, patience, func() error {
-		var name string
-		err := store.query([]any{&name}, `select first_name from clerk.users where id = $1`, ids[1])
-		if err == nil && name != "Pulled" {
-			err = errors.New(name)
-		}
-		return err
-	})
-	clerk.ask("DELETE", "/v1/users/"+ids[0], "")
-	users("2")
+	is("Pulled 1")
+	clerk.ask("DELETE", "/v1/users/"+user, "")
+	is("deleted 1")
+	dev.stops()
 }
 
 // A repair that is killed at random moments and started again ends with the

@@ -3,6 +3,7 @@ package backfill
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,7 @@ func ReadChanged(ctx context.Context, c *backend.Client, table string, since int
 	if res.byCreation {
 		order = "-updated_at"
 	}
+	var before []string // ids of the last page, some of which are read again
 	for offset := 0; ; offset += backend.MaxPage - overlap {
 		q := res.parameters(0, 0, offset, backend.MaxPage)
 		q.Set("order_by", order)
@@ -97,9 +99,11 @@ func ReadChanged(ctx context.Context, c *backend.Client, table string, since int
 		if err != nil {
 			return 0, err
 		}
-		if err := each(rows, p.At); err != nil {
+		fresh := slices.DeleteFunc(slices.Clone(rows), func(row Row) bool { return slices.Contains(before, row.ID) })
+		if err := each(fresh, p.At); err != nil {
 			return 0, err
 		}
+		before = ids(rows)
 		if len(rows) < backend.MaxPage || res.latest(rows[len(rows)-1]) < since {
 			return p.Total, nil
 		}

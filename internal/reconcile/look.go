@@ -39,6 +39,7 @@ type page struct {
 type suspect struct {
 	id      string
 	changed int64 // by Clerk, milliseconds since 1970
+	unheard bool  // counted among the changes that no webhook told
 	message *nats.Msg
 	stores  []*store.Store
 }
@@ -170,7 +171,9 @@ func (r *run) secondLook(ctx context.Context, p *page) (drifts []drift, err erro
 				kind = Missing
 			}
 			row := rows[slices.IndexFunc(rows, func(row *suspect) bool { return row.id == d.ID })]
-			r.unheard = append(r.unheard, row.changed)
+			if !row.unheard { // by another store
+				row.unheard, r.unheard = true, append(r.unheard, row.changed)
+			}
 			drifts = append(drifts, drift{p, row, s, kind, r.found(s, p.table, kind, d.ID, d.Columns)})
 		}
 	}
@@ -228,9 +231,9 @@ func (r *run) follows(ctx context.Context, s *store.Store, epoch int64, end uint
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		at, filling, err := s.Progress(ctx)
 		switch {
-		case err != nil:
+		case err != nil && !errors.Is(err, store.ErrNotThere):
 			return err
-		case at.Epoch == epoch && at.Sequence >= end && len(filling) == 0:
+		case err == nil && (at.Epoch == epoch && at.Sequence >= end || end == 0) && len(filling) == 0: // of an empty log there is no position
 			return nil
 		case at != last:
 			last, moved = at, time.Now()

@@ -265,6 +265,18 @@ func TestRecent(t *testing.T) {
 	}
 }
 
+// The first recent pass of an empty log reads all, each row once.
+func TestRecentFromNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, emulator.Options{Population: emulated.SeedOptions{Users: 1_200}})
+	report := r.pass(Recent, repair)
+	users := report.Resources[slices.IndexFunc(report.Resources, func(res *Result) bool { return res.Resource == "users" })]
+	if users.Compared != 1_200 || users.Missing != 1_200 || users.Mended != 1_200 || report.Drift() != 0 {
+		t.Errorf("%+v", users)
+	}
+	r.Equal(backfill.Resources())
+}
+
 // A Clerk whose webhooks no longer come is noticed once it has changes, until the
 // next one comes.
 func TestSilence(t *testing.T) {

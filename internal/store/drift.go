@@ -177,12 +177,15 @@ func (s *Store) CountLiving(ctx context.Context, table, instanceID string) (n in
 	return n, s.knownError(table, err)
 }
 
+// ErrNotThere says that the store's schema hasn't been made yet.
+var ErrNotThere = errors.New("its schema isn't there yet")
+
 // Progress is how far the store has come, and what it is still filling, as table
-// or table.column.
+// or table.column. Its error is ErrNotThere before the store has first run.
 func (s *Store) Progress(ctx context.Context) (p streams.Position, filling []string, err error) {
 	err = s.pool.QueryRow(ctx, `select epoch, position, incomplete from `+s.schema+`.sync_status where store = $1`, s.o.Name).Scan(&p.Epoch, &p.Sequence, &filling)
 	if errors.Is(err, pgx.ErrNoRows) || missing(err) {
-		return p, nil, nil // nothing has been applied yet
+		return p, nil, ErrNotThere
 	}
 	if err != nil {
 		return p, nil, fmt.Errorf("store %s: read %s.sync_status: %w", s.o.Name, s.o.Schema, err)
