@@ -40,7 +40,7 @@ func (b *bench) gateways(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	target := &url.URL{Scheme: "http", Host: upstream}
-	ours, err := newGateway(publicPEM, target)
+	ours, err := newGateway(publicPEM, target, nil)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (b *bench) firstSeen(upstream *url.URL) error {
 	if err != nil {
 		return err
 	}
-	g, err := newGateway(publicPEM, upstream)
+	g, err := newGateway(publicPEM, upstream, nil)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func each(h http.Handler, requests []*http.Request) (float64, error) {
 	return float64((ended - began).Nanoseconds()) / 1000 / float64(len(requests)), err
 }
 
-func newGateway(publicPEM string, upstream *url.URL) (*gateway.Gateway, error) {
+func newGateway(publicPEM string, upstream *url.URL, revoked gateway.Revocations) (*gateway.Gateway, error) {
 	verifier, err := auth.New(auth.Options{Instances: []auth.Instance{{JWTKey: publicPEM}}})
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func newGateway(publicPEM string, upstream *url.URL) (*gateway.Gateway, error) {
 	// Every request is logged, as it is by default.
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
 	return gateway.New(gateway.Options{
-		Verifier: verifier, Signer: issuer, Log: log, Metrics: gateway.NewMetrics(prometheus.NewRegistry()),
+		Verifier: verifier, Signer: issuer, Revocations: revoked, Log: log, Metrics: gateway.NewMetrics(prometheus.NewRegistry()),
 		Routes: []gateway.Route{{Path: "/", Upstream: upstream, Timeout: readyWait, LogOneIn: 1, Require: auth.Requirements{Permission: "org:invoices:read"}}},
 	})
 }

@@ -31,11 +31,12 @@ type sizes struct {
 	curveEvents   int
 	organizations int // of the isolated table
 	rowsOfEach    int
+	revocations   int // entries of the list
 }
 
 var (
-	full  = sizes{rounds: 5, posts: 20_000, alone: 1000, endToEnd: 20_000, backlog: 200_000, backlogRounds: 3, curve: []int{10_000, 100_000, 1_000_000}, curveEvents: 40_000, organizations: 1000, rowsOfEach: 1000}
-	quick = sizes{rounds: 3, posts: 6000, alone: 200, endToEnd: 6000, backlog: 30_000, backlogRounds: 1, curve: []int{10_000, 50_000}, curveEvents: 10_000, organizations: 200, rowsOfEach: 200}
+	full  = sizes{rounds: 5, posts: 20_000, alone: 1000, endToEnd: 20_000, backlog: 200_000, backlogRounds: 3, curve: []int{10_000, 100_000, 1_000_000}, curveEvents: 40_000, organizations: 1000, rowsOfEach: 1000, revocations: 1_000_000}
+	quick = sizes{rounds: 3, posts: 6000, alone: 200, endToEnd: 6000, backlog: 30_000, backlogRounds: 1, curve: []int{10_000, 50_000}, curveEvents: 10_000, organizations: 200, rowsOfEach: 200, revocations: 1_000_000}
 )
 
 // late duplicates and a peer take long for what they show.
@@ -71,6 +72,7 @@ func (b *bench) measure(ctx context.Context) error {
 		{"store memory", b.storeMemory},
 		{"token", b.tokens},
 		{"gateway", b.gateways},
+		{"revocation", b.revocation},
 		{"rls", b.rowSecurity},
 	} {
 		if !strings.Contains(m.name, b.only) {

@@ -114,15 +114,19 @@ func (l *List) age() time.Duration {
 func (l *List) Run(ctx context.Context) error {
 	w := bucket.Watcher{
 		Broker: l.Broker, Name: l.Names.RevocationBucket(), Every: ageEvery,
-		Begin: func(uint64) bucket.Reader {
-			return &reading{List: l, table: newTable(), began: time.Now()}
-		},
+		Begin: func(uint64) bucket.Reader { return l.Reader() },
 		Failed: func(err error) {
 			l.because("the list of revocations can't be read: " + err.Error())
 			l.show()
 		},
 	}
 	return w.Run(ctx)
+}
+
+// Reader takes one watch of the bucket; what it has takes effect once the watch is
+// complete.
+func (l *List) Reader() bucket.Reader {
+	return &reading{List: l, table: newTable(), began: time.Now()}
 }
 
 // reading is one watch.
