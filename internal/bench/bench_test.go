@@ -144,7 +144,7 @@ func TestMeasure(t *testing.T) {
 	t.Parallel()
 	b := &bench{
 		options: options{client: clientRaw}, databaseURL: stacktest.Database(t).AdminURL, // it makes a role
-		sizes: sizes{rounds: 1, posts: 400, alone: 10, endToEnd: 400, backlog: 3000, backlogRounds: 1, curve: []int{500, 1000}, curveEvents: 2000, organizations: 10, rowsOfEach: 60, revocations: 1000},
+		sizes: sizes{rounds: 1, posts: 400, alone: 10, endToEnd: 400, backlog: 3000, backlogRounds: 1, curve: []int{500, 1000}, curveEvents: 2000, organizations: 10, rowsOfEach: 60, revocations: 200_000},
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()

@@ -38,7 +38,7 @@ type Revoke struct {
 
 // GatewayRevocation is what the gateway does about sessions that are ended.
 type GatewayRevocation struct {
-	OnStale string `yaml:"on_stale" default:"closed" doc:"while it can't know who is revoked: closed (503) or open (as if nobody were)"`
+	OnStale string `yaml:"on_stale" default:"closed" doc:"while it can't know who is revoked: closed (503) or open (by what it has)"`
 }
 
 // GatewayFreshness asserts what a store knows later than the token.
