@@ -44,6 +44,8 @@ func controlRoutes() []controlRoute {
 		{"POST", "/_emu/traffic", "{changes, kinds?}: makes so many changes now, of all kinds or of these such as sign_up; answers when they are made", makeTraffic},
 		{"POST", "/_emu/events", "{type, data, timestamp?}: sends an event that no change has made; answers {message_id}", sendEvent},
 
+		{"GET", "/_emu/requests", "{backend_api, jwks}: how many requests each has had since the start", countRequests},
+
 		{"GET", "/_emu/settled", "waits ?timeout=30s until each delivery is delivered, given up, aborted or dropped: 200 with counts, else 504 with counts", getSettled},
 		{"GET", "/_emu/deliveries", "the log, oldest first: ?type= state= endpoint= message= since= until= newest=true limit=100 cursor=", listDeliveries},
 		{"POST", "/_emu/replay", "{message_id | failed_since | missing_since, endpoint_id?}: delivers again; answers {message_ids}", replay},
@@ -59,6 +61,10 @@ func controlRoutes() []controlRoute {
 		{"GET", "/_emu/instances", "the instances, with their keys and environment", listInstances},
 		{"POST", "/_emu/instances", "{name, users?, organizations?, memberships?}: adds one", addInstance},
 	}
+}
+
+func countRequests(c *call) (any, error) {
+	return map[string]int64{"backend_api": c.server.apiRequests.Load(), "jwks": c.server.keyRequests.Load()}, nil
 }
 
 // call is one request to the control API.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 
 	"github.com/rollcall-dev/rollcall/internal/emulator/backendapi"
 	"github.com/rollcall-dev/rollcall/internal/emulator/state"
@@ -14,13 +15,12 @@ import (
 // routes is the handler of all that it serves.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", s.backendAPI())
-	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, r *http.Request) {
-		s.writeKeys(w, s.world.Load().byHost(r.Host))
-	})
-	mux.HandleFunc("GET /instances/{instance}/.well-known/jwks.json", func(w http.ResponseWriter, r *http.Request) {
-		s.writeKeys(w, s.world.Load().named(r.PathValue("instance")))
-	})
+	mux.Handle("/v1/", counted(&s.apiRequests, s.backendAPI()))
+	keys := func(pattern string, of func(*http.Request) *instance) {
+		mux.Handle(pattern, counted(&s.keyRequests, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.writeKeys(w, of(r)) })))
+	}
+	keys("GET /.well-known/jwks.json", func(r *http.Request) *instance { return s.world.Load().byHost(r.Host) })
+	keys("GET /instances/{instance}/.well-known/jwks.json", func(r *http.Request) *instance { return s.world.Load().named(r.PathValue("instance")) })
 	control := s.control()
 	mux.Handle("/_emu", control)
 	mux.Handle("/_emu/", control)
@@ -28,6 +28,13 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /{$}", s.page)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { s.write(w, nil, errNoPath) })
 	return mux
+}
+
+func counted(n *atomic.Int64, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		h.ServeHTTP(w, r)
+	})
 }
 
 // backendAPI outlives a reset: it finds the instances of the world as it is.

@@ -100,6 +100,8 @@ type Server struct {
 	ln      net.Listener
 	handler http.Handler
 
+	apiRequests, keyRequests atomic.Int64 // since the start
+
 	world atomic.Pointer[world]
 	// swap is held while the world is replaced, or its instances change.
 	swap    sync.Mutex
