@@ -33,6 +33,11 @@ func TestAChangeIsDeliveredSigned(t *testing.T) {
 	if c := ask[counts](r, "GET", "/_emu/settled", ""); !c.Settled || c.Messages != 1 || c.Delivered != 1 {
 		t.Fatalf("counts %+v", c)
 	}
+	r.do(200, "GET", "/v1/jwks", "")
+	r.do(200, "GET", "/.well-known/jwks.json", "")
+	if got := ask[map[string]int](r, "GET", "/_emu/requests", ""); got["backend_api"] != 2 || got["jwks"] != 1 {
+		t.Errorf("requests %v", got)
+	}
 	got := hook.got()
 	secret := environment(t, r.server)["CLERK_WEBHOOK_SIGNING_SECRET"]
 	if len(got) != 1 || got[0].kind(t) != "user.created" || !got[0].verified(t, secret) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -78,11 +79,14 @@ func (c emulatedClerk) session(w http.ResponseWriter, r *http.Request, user, org
 	if err == nil {
 		err = c.renew(w, r, session.ID)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errForbidden):
+		showPage("error.html")(w, http.StatusForbidden, "This account can't sign in.")
+	case err != nil:
 		refuse(w, r, err)
-		return
+	default:
+		http.Redirect(w, r, then(r), http.StatusSeeOther)
 	}
-	http.Redirect(w, r, then(r), http.StatusSeeOther)
 }
 
 // renew gives the browser the session's next token.
@@ -95,6 +99,8 @@ func (c emulatedClerk) renew(w http.ResponseWriter, r *http.Request, session str
 	http.SetCookie(w, &http.Cookie{Name: "__session", Value: token.JWT, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	return nil
 }
+
+var errForbidden = errors.New("clerk forbids it") // the user is banned
 
 func (c emulatedClerk) ask(ctx context.Context, method, path string, body, result any) error {
 	text, err := json.Marshal(body)
@@ -112,7 +118,10 @@ func (c emulatedClerk) ask(ctx context.Context, method, path string, body, resul
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
+	switch {
+	case resp.StatusCode == http.StatusForbidden:
+		return errForbidden
+	case resp.StatusCode >= 300:
 		return fmt.Errorf("%s %s: %s", method, path, resp.Status)
 	}
 	return json.NewDecoder(resp.Body).Decode(result)
