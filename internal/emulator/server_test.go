@@ -33,7 +33,7 @@ func TestAChangeIsDeliveredSigned(t *testing.T) {
 	if c := ask[counts](r, "GET", "/_emu/settled", ""); !c.Settled || c.Messages != 1 || c.Delivered != 1 {
 		t.Fatalf("counts %+v", c)
 	}
-	r.do(200, "GET", "/v1/jwks", "")
+	r.api(200, "GET", "/v1/jwks", "")
 	r.do(200, "GET", "/.well-known/jwks.json", "")
 	if got := ask[map[string]int](r, "GET", "/_emu/requests", ""); got["backend_api"] != 2 || got["jwks"] != 1 {
 		t.Errorf("requests %v", got)
