@@ -45,16 +45,19 @@ const (
 	laxerClient     = "laxer: without __client_uat there is nothing to contradict the token"
 )
 
-// What each makes of the same requests.
+// What each makes of the same requests, and that a gateway says over HTTP what ours does.
 func TestSameVerdicts(t *testing.T) {
 	t.Parallel()
 	m := newMinter(t, time.Now)
 	v := verifier(t, m, func(o *auth.Options) { o.Instances[0].AuthorizedParties = []string{origin} })
 	requests := slices.Concat(tokenRequests(t, m), cookieRequests(t, m))
-	theirs := judge(t, m, requests)
+	theirs, ask := judge(t, m, requests), newEdge(t, v)
 	differ := map[string]int{}
 	for _, c := range requests {
 		their, our := theirs[c.Name], ours(t, v, c)
+		if got := ask(c); got.UserID != our.UserID || got.OrgID != our.OrgID || got.Reason != our.Reason {
+			t.Errorf("%s: the gateway lets %q of %q pass (%s), ours %q of %q (%s)", c.Name, got.UserID, got.OrgID, got.Reason, our.UserID, our.OrgID, our.Reason)
+		}
 		their.Reason = strings.Replace(their.Reason, "session-token-expired", "token-expired", 1)
 		differs := their.UserID != our.UserID
 		switch {
