@@ -29,6 +29,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	options.MaxRetries, options.DialerRetries = -1, 1 // without Redis nobody waits for it
 	identities, err := auth.NewIdentityVerifier(auth.IdentityOptions{JWKSURL: os.Getenv("ROLLCALL_GATEWAY_URL") + auth.IdentityJWKSPath, Audience: "users"})
 	if err != nil {
 		log.Fatal(err)
