@@ -39,7 +39,7 @@ test: ## run the tests: race detector, PgBouncer, each NATS release, short fuzzi
 	@go run ./.ci/orphans .ci/test
 
 .PHONY: examples
-examples: ## run the examples that need node: a web application, in a browser
+examples: ## run the examples that need node: a web application in a browser, services
 	@.ci/deps test examples
 	@go run ./.ci/orphans .ci/test examples
 
