@@ -87,7 +87,8 @@ func start(t *testing.T) *story {
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(strings.NewReplacer(instead...).Replace(string(text))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	exampletest.Start(t, dir, nil, program(t, "nginx"), "-p", dir, "-c", "nginx.conf")
+	// A master that is killed leaves its workers behind.
+	exampletest.Start(t, dir, nil, program(t, "nginx"), "-p", dir, "-c", "nginx.conf", "-g", "master_process off;")
 
 	s.ada, s.bob, s.mel = s.SignUp("Ada"), s.SignUp("Bob"), s.SignUp("Mel")
 	s.acme, s.globex = s.organization("Acme", s.ada), s.organization("Globex", s.bob)
