@@ -1017,4 +1017,5 @@ export const syncStatus = schema.table('sync_status', {
   incomplete: text('incomplete').array().notNull(),
   fill_position: bigint('fill_position', { mode: 'number' }).notNull(),
   fill_to: bigint('fill_to', { mode: 'number' }).notNull(),
+  reconciled: jsonb('reconciled').notNull(),
 });
