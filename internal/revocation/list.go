@@ -126,7 +126,7 @@ func (l *List) Run(ctx context.Context) error {
 // Reader takes one watch of the bucket; what it has takes effect once the watch is
 // complete.
 func (l *List) Reader() bucket.Reader {
-	return &reading{List: l, table: newTable(), began: time.Now()}
+	return &reading{List: l, table: newTable(), heard: time.Now()}
 }
 
 // reading is one watch.
@@ -134,8 +134,8 @@ type reading struct {
 	*List
 	table    *table
 	complete bool
-	began    time.Time
-	aged     int // parts of the table so far
+	heard    time.Time // of what was there: a long list takes long to read
+	aged     int       // parts of the table so far
 }
 
 // Tick is part of [bucket.Reader].
@@ -145,14 +145,17 @@ func (r *reading) Tick() error {
 		r.table.age(r.aged, time.Now(), r.Life)
 		r.aged++
 	}
-	if r.age() > watchAgain && time.Since(r.began) > watchAgain {
-		return errors.New("no watermark has come for " + r.agePhrase() + "; does a `rollcall run revoke` run, and does it keep up?")
+	if r.age() > watchAgain && time.Since(r.heard) > watchAgain {
+		return errors.New("no watermark has come for 10 seconds; does a `rollcall run revoke` run, and does it keep up?")
 	}
 	return nil
 }
 
 // Take is part of [bucket.Reader].
 func (r *reading) Take(u jetstream.KeyValueEntry) {
+	if !r.complete {
+		r.heard = time.Now()
+	}
 	switch {
 	case u == nil: // all that was there
 		r.complete = true
@@ -203,8 +206,6 @@ func (l *List) show() {
 	}
 	l.Status.OK()
 }
-
-func (l *List) agePhrase() string { return l.age().Round(time.Second).String() }
 
 // Describe is part of prometheus.Collector.
 func (l *List) Describe(to chan<- *prometheus.Desc) { to <- entriesDesc; to <- watermarkDesc }
