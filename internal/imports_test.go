@@ -38,6 +38,7 @@ var allowed = map[string]string{
 	"internal/store":               "streams internal/projection",
 	"internal/replay":              "streams internal/consume",
 	"internal/reconcile":           "streams internal/backfill internal/bucket internal/clerk/backend internal/lease internal/projection internal/publish internal/rawjson internal/store",
+	"internal/rebuild":             "streams internal/replay internal/store",
 	"internal/orm":                 "internal/store",
 	"internal/schema":              "",
 	"internal/audit":               "streams internal/clerk internal/rawjson internal/projection internal/schema",

@@ -68,6 +68,6 @@ func newRoot() *cobra.Command {
 	flags.StringVar(&o.configFile, "config", "", "configuration file (default: rollcall.yaml, if there is one)")
 	flags.StringVar(&o.dataDir, "data", ".rollcall", "directory of the dev stack")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newInit(o), newDev(o), newRun(o), newSend(o), newStore(o), newStreams(o), newBackfill(o), newReconcile(o), newReplay(o), newDLQ(o), newErase(o), newRevoke(o), newAudit(o), newDoctor(o), newConfig(o), newHealth(o), cli.Version("rollcall", version))
+	root.AddCommand(newInit(o), newDev(o), newRun(o), newSend(o), newStore(o), newStreams(o), newBackfill(o), newReconcile(o), newReplay(o), newRebuild(o), newDLQ(o), newErase(o), newRevoke(o), newAudit(o), newDoctor(o), newConfig(o), newHealth(o), cli.Version("rollcall", version))
 	return root
 }

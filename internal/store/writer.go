@@ -42,16 +42,19 @@ type statements struct {
 }
 
 func (s statements) writer(r *projection.Resource) *writer {
-	w := &writer{resource: r, bury: s.bury(r)}
+	w := &writer{resource: r, bury: s.bury(r, deletionRows, "$6")}
 	for _, child := range s.kept {
 		for _, p := range child.Parents {
 			if p.Table == r.Table {
-				w.cascades = append(w.cascades, cascade{child.Table, s.cascade(child, p.Column)})
+				w.cascades = append(w.cascades, cascade{child.Table, s.cascade(child, p.Column, deletionRows, "$6")})
 				w.erase(s, child, p.Column)
 			}
 		}
 		if child == r {
-			w.contents, w.again, w.remove = s.upsert(r, ">"), s.upsert(r, ">="), s.remove(r)
+			rows, epoch := contentRows(r), fmt.Sprintf("$%d", len(r.Columns)+5)
+			w.contents = s.upsert(r, rows, epoch, "excluded.version > t.version")
+			w.again = s.upsert(r, rows, epoch, "excluded.version >= t.version")
+			w.remove = s.remove(r, deletionRows, "$6")
 			w.erase(s, r, "id")
 		}
 	}
@@ -85,43 +88,61 @@ func (s statements) sweep(table string) string {
 	return fmt.Sprintf("select %s.sweep('%s')", s.schema, table)
 }
 
-// upsert writes contents: the greater version wins. deleted_at is worked out
-// anew from the tombstones of the entity and of its parents, and with it
-// whether personal columns are kept.
+// contentRows are the parameters of packContents as rows.
+func contentRows(r *projection.Resource) string {
+	params := make([]string, len(r.Columns)+4) // version, instance_id, source, stream_seq
+	for i := range params {
+		params[i] = fmt.Sprintf("$%d", i+1)
+	}
+	return fmt.Sprintf("unnest(%s) as r(%s, version, instance_id, source, stream_seq)", strings.Join(params, ", "), strings.Join(columnNames(r), ", "))
+}
+
+func columnNames(r *projection.Resource) (names []string) {
+	for _, c := range r.Columns {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// value is a column of a content's row, which is r; an array is its text there,
+// since an array of arrays can't be ragged.
+func value(c *projection.Column) string {
+	if c.Type == projection.TextArray {
+		return "r." + c.Name + "::text[]"
+	}
+	return "r." + c.Name
+}
+
+// upsert writes contents, those of an SQL expression of rows r, where the
+// condition on t and excluded says that they are newer: the greater version wins.
+// deleted_at is worked out anew from the tombstones of the entity and of its
+// parents, and with it whether personal columns are kept.
 //
 // A row's columns are those of the event whose version it has. So the same with
 // >= for newer changes nothing but what the row lacks of that event.
-func (s statements) upsert(r *projection.Resource, newer string) string {
-	var names, params, values, sets []string
-	for i, c := range r.Columns {
-		names = append(names, c.Name)
-		params = append(params, fmt.Sprintf("$%d", i+1))
-		value := "r." + c.Name
-		if c.Type == projection.TextArray {
-			value += "::text[]" // an array of arrays can't be ragged
-		}
+func (s statements) upsert(r *projection.Resource, rows, epoch, newer string) string {
+	var values, sets []string
+	for i := range r.Columns {
+		c := &r.Columns[i]
+		v := value(c)
 		if c.Personal && !s.keep {
-			value = "case when d.deleted_at is null then " + value + " end"
+			v = "case when d.deleted_at is null then " + v + " end"
 		}
-		values = append(values, value)
+		values = append(values, v)
 		if c.Name != "id" {
 			sets = append(sets, c.Name+" = excluded."+c.Name)
 		}
-	}
-	for i := range 4 { // version, instance_id, source, stream_seq
-		params = append(params, fmt.Sprintf("$%d", len(r.Columns)+i+1))
 	}
 	for _, c := range []string{"version", "instance_id", "source", "stream_seq", "deleted_at", "synced_at", "stream_epoch"} {
 		sets = append(sets, c+" = excluded."+c)
 	}
 	return fmt.Sprintf(`insert into %[1]s.%[2]s as t (%[3]s, version, instance_id, source, stream_seq, deleted_at, synced_at, stream_epoch)
-select %[4]s, r.version, r.instance_id, r.source, r.stream_seq, d.deleted_at, now(), $%[5]d
-from unnest(%[6]s) as r(%[3]s, version, instance_id, source, stream_seq)
+select %[4]s, r.version, r.instance_id, r.source, r.stream_seq, d.deleted_at, now(), %[5]s
+from %[6]s
 cross join lateral (select %[7]s offset 0) as d(deleted_at)
 on conflict (id) do update set %[8]s
-where excluded.version %[9]s t.version`,
-		s.schema, r.Table, strings.Join(names, ", "), strings.Join(values, ", "), len(r.Columns)+5,
-		strings.Join(params, ", "), s.deletedAt(r), strings.Join(sets, ", "), newer)
+where %[9]s`,
+		s.schema, r.Table, strings.Join(columnNames(r), ", "), strings.Join(values, ", "), epoch, rows, s.deletedAt(r), strings.Join(sets, ", "), newer)
 }
 
 // deletedAt looks the tombstones up by key, row by row: as a join, the
@@ -153,31 +174,31 @@ func saidAfter(version, millis string) string {
 
 const deletionRows = `unnest($1, $2, $3, $4, $5) as r(id, deleted_at, instance_id, source, stream_seq)`
 
-// bury keeps the earliest deletion, or the latest of those that were inferred
-// where there is no other.
-func (s statements) bury(r *projection.Resource) string {
+// bury writes tombstones of deletions, which are rows r. It keeps the earliest
+// deletion, or the latest of those that were inferred where there is no other.
+func (s statements) bury(r *projection.Resource, rows, epoch string) string {
 	return fmt.Sprintf(`insert into %[1]s.tombstones as t (resource, id, deleted_at, instance_id, source, stream_epoch, stream_seq)
-select '%[2]s', r.id, r.deleted_at, r.instance_id, r.source, $6, r.stream_seq from %[3]s
+select '%[2]s', r.id, r.deleted_at, r.instance_id, r.source, %[5]s, r.stream_seq from %[3]s
 on conflict (resource, id) do update
 set deleted_at = excluded.deleted_at, instance_id = excluded.instance_id, source = excluded.source, stream_epoch = excluded.stream_epoch, stream_seq = excluded.stream_seq, synced_at = excluded.synced_at, version = null
 where t.version is not null or case when t.source = '%[4]s' then excluded.source <> '%[4]s' or excluded.deleted_at > t.deleted_at
-    else excluded.source <> '%[4]s' and excluded.deleted_at < t.deleted_at end`, s.schema, r.Table, deletionRows, streams.SourceReconcile)
+    else excluded.source <> '%[4]s' and excluded.deleted_at < t.deleted_at end`, s.schema, r.Table, rows, streams.SourceReconcile, epoch)
 }
 
 // remove marks the entity's own row, and makes one where there is none: a
 // deletion that comes before its entity leaves a row too.
-func (s statements) remove(r *projection.Resource) string {
+func (s statements) remove(r *projection.Resource, rows, epoch string) string {
 	return fmt.Sprintf(`insert into %[1]s.%[2]s as t (id, deleted_at, instance_id, synced_at, stream_epoch, stream_seq, source, version)
-select r.id, r.deleted_at, r.instance_id, now(), $6, r.stream_seq, r.source, ''::bytea from %[3]s
+select r.id, r.deleted_at, r.instance_id, now(), %[6]s, r.stream_seq, r.source, ''::bytea from %[3]s
 on conflict (id) do update set instance_id = coalesce(nullif(t.instance_id, ''), excluded.instance_id), %[4]s
-where (t.deleted_at is null or t.deleted_at > excluded.deleted_at) and not %[5]s`, s.schema, r.Table, deletionRows, s.marks(r, "excluded", "excluded.stream_epoch"),
-		outlived("excluded.source", "t.version", "excluded.deleted_at"))
+where (t.deleted_at is null or t.deleted_at > excluded.deleted_at) and not %[5]s`, s.schema, r.Table, rows, s.marks(r, "excluded", "excluded.stream_epoch"),
+		outlived("excluded.source", "t.version", "excluded.deleted_at"), epoch)
 }
 
-func (s statements) cascade(child *projection.Resource, column string) string {
+func (s statements) cascade(child *projection.Resource, column, rows, epoch string) string {
 	return fmt.Sprintf(`update %[1]s.%[2]s as t set %[4]s
 from %[3]s
-where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at) and not %[6]s`, s.schema, child.Table, deletionRows, s.marks(child, "r", "$6"), column,
+where t.%[5]s = r.id and (t.deleted_at is null or t.deleted_at > r.deleted_at) and not %[6]s`, s.schema, child.Table, rows, s.marks(child, "r", epoch), column,
 		outlived("r.source", "t.version", "r.deleted_at"))
 }
 
